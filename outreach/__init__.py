@@ -1,0 +1,1 @@
+"""Outreach: bulk SMS and email campaigns that know what became of each message. What services share."""
