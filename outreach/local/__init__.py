@@ -1,0 +1,1 @@
+"""The stack on one machine: embedded PostgreSQL and NATS, and the processes around them."""
