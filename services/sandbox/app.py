@@ -1,0 +1,148 @@
+"""Wires the sandbox together and runs it as a process."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import orjson
+import structlog
+import uvloop
+from aiohttp import web
+from pydantic import ValidationError
+
+from services.sandbox.control import Control
+from services.sandbox.http import Answer, Request
+from services.sandbox.journal import Journal
+from services.sandbox.knob_store import KnobStore, replace_file
+from services.sandbox.settings import SandboxSettings
+from services.sandbox.twilio import api
+from services.sandbox.twilio.api import TwilioApi
+from services.sandbox.twilio.callbacks import CallbackDispatcher, SignedPoster
+from services.sandbox.twilio.inbound import InboundMessages
+from services.sandbox.twilio.ledger import MessageLedger
+from services.sandbox.twilio.validation import Account
+from services.sandbox.webhooks import WebhookClient
+
+SHUTDOWN_SECONDS_MAX = 2.0
+
+_log = structlog.get_logger("sandbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A running sandbox."""
+
+    settings: SandboxSettings
+    port: int
+    ledger: MessageLedger
+    knobs: KnobStore
+
+    @property
+    def url(self) -> str:
+        """Base URL, without a slash at the end."""
+        return f"http://{self.settings.http_host}:{self.port}"
+
+
+@contextlib.asynccontextmanager
+async def running(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
+    """A sandbox that listens until the block is left."""
+    data_dir = settings.data_dir
+    knobs = KnobStore(settings.knobs, settings.seed, data_dir and data_dir / "knobs.json")
+    journal = Journal(data_dir and data_dir / "messages.jsonl")
+    ledger = MessageLedger(journal)
+    account = Account(settings.account_sid, settings.messaging_service_sid, settings.sender_numbers)
+    client = WebhookClient()
+    poster = SignedPoster(settings.auth_token, client)
+    callbacks = CallbackDispatcher(
+        ledger, account, poster, lambda: knobs.knobs, settings.callback_connections_max
+    )
+    inbound = InboundMessages(ledger, account, poster, settings.inbound_url)
+    twilio = TwilioApi(account, settings.auth_token, ledger, callbacks, lambda: knobs.fates)
+    own = Control(knobs, ledger, callbacks, inbound)
+    callbacks.resume()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            dispatching = tasks.create_task(callbacks.run())
+            try:
+                async with _listening(settings, twilio, own) as port:
+                    yield Sandbox(settings, port, ledger, knobs)
+            finally:
+                dispatching.cancel()
+    finally:
+        client.close()
+        journal.close()
+
+
+@contextlib.asynccontextmanager
+async def _listening(
+    settings: SandboxSettings, twilio: TwilioApi, own: Control
+) -> AsyncIterator[int]:
+    async def answer(raw: web.BaseRequest) -> web.StreamResponse:
+        path, _, query = raw.raw_path.partition("?")
+        authorization = raw.headers.get("Authorization", "")
+        body = await raw.read() if raw.body_exists else b""
+        request = Request(raw.method, path, query, authorization, body)
+        is_twilio = path.startswith(api.PATH_PREFIX)
+        result = await (twilio.handle(request) if is_twilio else own.handle(request))
+        return _response(raw, result)
+
+    # The low-level server: an application's router, middlewares and access log would cost more than
+    # the sandbox itself.
+    server = web.Server(answer, access_log=None)
+    runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS_MAX)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.http_host, settings.http_port, backlog=1024)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def _response(raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    if answer.dropped:
+        transport = raw.transport
+        if transport is not None:
+            transport.abort()
+        return web.Response(status=500)
+    return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+
+
+async def serve(settings: SandboxSettings) -> None:
+    """Run until SIGTERM or SIGINT; the address is in the first log line and in the ready file."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with running(settings) as sandbox:
+        _log.info("listening", host=settings.http_host, port=sandbox.port, url=sandbox.url)
+        if settings.ready_file is not None:
+            replace_file(settings.ready_file, orjson.dumps({"port": sandbox.port}))
+        await stopped.wait()
+        _log.info("stopping", accepted=len(sandbox.ledger))
+
+
+def main() -> None:
+    """The process; it ends with 2 if a setting is not valid."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+        ],
+        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
+    )
+    try:
+        settings = SandboxSettings()
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+        for problem in problems:
+            name = "OUTREACH_SANDBOX_" + "_".join(map(str, problem["loc"])).upper()
+            print(f"{name}: {problem['msg']}", file=sys.stderr)  # noqa: T201 the process's own error
+        sys.exit(2)
+    uvloop.run(serve(settings))
