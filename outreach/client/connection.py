@@ -1,0 +1,171 @@
+"""One channel to the public API: deadlines, repeated calls, and errors, for all calls alike."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+from uuid import uuid4
+
+import grpc
+import stamina
+
+from outreach.client.errors import CallError, call_error
+
+_TLS_PREFIX = "https://"
+Request = TypeVar("Request")
+Request_contra = TypeVar("Request_contra", contravariant=True)
+Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """How long calls may take. All values are seconds.
+
+    Attributes:
+        call_seconds: one try of a call with one answer.
+        estimate_seconds: one try of an estimate, which reads every contact.
+        transfer_seconds: one try of an upload, an import or a download.
+        retry_seconds_max: after this a call that finds the service unavailable is given up.
+        silence_seconds_max: a watch that heard nothing for so long connects anew; the service
+            sends a heartbeat every 15 s.
+    """
+
+    call_seconds: float = 15.0
+    estimate_seconds: float = 120.0
+    transfer_seconds: float = 900.0
+    retry_seconds_max: float = 30.0
+    silence_seconds_max: float = 40.0
+
+
+class _UnaryCall(Protocol[Request_contra, Answer_co]):
+    def __call__(
+        self,
+        request: Request_contra,
+        /,
+        *,
+        timeout: float | None,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> Awaitable[Answer_co]: ...
+
+
+def new_request_id() -> str:
+    """A `request_id` for one mutating call; the client's own repeats of that call reuse it."""
+    return str(uuid4())
+
+
+def unavailable(error: Exception) -> bool:
+    """Whether to try again: the service could not be reached, or said that it can't now."""
+    return isinstance(error, CallError) and error.code is grpc.StatusCode.UNAVAILABLE
+
+
+class Connection:
+    """The channel and the credential; the base of the client's groups of calls.
+
+    Args:
+        address: `host:port`; `https://host:port` speaks TLS with the system's root certificates.
+        api_key: the organisation's key; sent as `authorization: Bearer` with every call.
+        timeouts: how long calls may take.
+        channel_credentials: TLS with other certificates.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        api_key: str,
+        *,
+        timeouts: Timeouts | None = None,
+        channel_credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self.address = address
+        self.timeouts = timeouts or Timeouts()
+        self._metadata = (("authorization", f"Bearer {api_key}"),)
+        self._channel_credentials = channel_credentials
+        self._channel = self._open_channel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel; calls that still run end with CANCELLED."""
+        await self._channel.close()
+
+    def _open_channel(self) -> grpc.aio.Channel:
+        credentials = self._channel_credentials
+        target = self.address.removeprefix(_TLS_PREFIX)
+        if credentials is None and target != self.address:
+            credentials = grpc.ssl_channel_credentials()
+        return open_channel(target, credentials)
+
+    async def _call(
+        self,
+        method: _UnaryCall[Request, Answer],
+        request: Request,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
+        """One call with one answer; repeated with the same request while unavailable."""
+        timeout = timeout_seconds or self.timeouts.call_seconds
+
+        async def once() -> Answer:
+            try:
+                return await method(request, timeout=timeout, metadata=self._metadata)
+            except grpc.aio.AioRpcError as error:
+                raise call_error(error) from error
+
+        return await self._repeat(once)
+
+    async def _repeat(self, once: Callable[[], Awaitable[Value]]) -> Value:
+        """Await `once()` again while it fails with UNAVAILABLE, with jitter, up to the limit."""
+        async for attempt in stamina.retry_context(
+            on=unavailable,
+            attempts=None,
+            timeout=self.timeouts.retry_seconds_max,
+            wait_initial=0.1,
+            wait_max=3.0,
+            wait_jitter=0.5,
+        ):
+            with attempt:
+                return await once()
+        raise AssertionError("stamina ends with a value or an error")
+
+
+async def heard(
+    responses: AsyncIterator[Value], *, silence_seconds_max: float
+) -> AsyncIterator[Value]:
+    """The responses of a stream; `TimeoutError` after too long a silence."""
+    while True:
+        async with asyncio.timeout(silence_seconds_max):
+            try:
+                response = await anext(responses)
+            except StopAsyncIteration:
+                return
+        yield response
+
+
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    """A channel that notices a hung peer within half a minute."""
+    options = [
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 8_000),
+        ("grpc.http2.ping_timeout_ms", 8_000),
+        ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        # A retry is the client's decision (`_repeat`), not the channel's.
+        ("grpc.enable_retries", 0),
+    ]
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=options)

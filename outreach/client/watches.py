@@ -1,0 +1,152 @@
+"""The calls of `outreach.v1.WatchService`: streams that mend themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import cached_property
+
+import grpc
+
+from outreach.client.connection import Connection, heard
+from outreach.client.errors import CallError, call_error
+from outreach.v1 import message_pb2, watch_pb2, watch_pb2_grpc
+from outreach.v1.channel_pb2 import CHANNEL_UNSPECIFIED, Channel
+
+PAUSE_SECONDS_MIN = 0.1
+PAUSE_SECONDS_MAX = 5.0
+
+# The stream was cut; what it told so far holds, and it can go on from the last token:
+# UNAVAILABLE (gone, draining), RESOURCE_EXHAUSTED (this reader was too slow), INTERNAL and UNKNOWN
+# without a reason of ours (a connection reset in the middle of a response).
+_CUT_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+_RESET_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+
+# Called with what cut the stream, before it is opened again.
+OnReconnect = Callable[[CallError], None]
+
+
+class WatchCalls(Connection):
+    """Live status. A watch ends when its reader leaves the loop, or with a `CallError`."""
+
+    async def watch_campaign(
+        self,
+        campaign_id: str,
+        *,
+        resume_token: str = "",
+        include_messages: bool = False,
+        statuses: Sequence[message_pb2.MessageStatus.ValueType] = (),
+        on_reconnect: OnReconnect | None = None,
+    ) -> AsyncIterator[watch_pb2.WatchCampaignResponse]:
+        """A snapshot, then every change in order, exactly once, for as long as it is read.
+
+        A cut stream is opened again from its last token, for ever: the reader sees no gap and no
+        repeat. The bound is the reader's: leave the loop, or cancel.
+
+        Args:
+            campaign_id: which campaign.
+            resume_token: of an earlier watch's response, to go on from there without a snapshot.
+            include_messages: single messages too, not only counts and status.
+            statuses: with `include_messages`, only changes to one of these.
+            on_reconnect: called with what cut the stream, before it is opened again.
+
+        Raises:
+            CallError: RESUME_TOKEN_EXPIRED when the token is older than what the service keeps:
+                watch again without a token, and list again.
+        """
+        pauses = _Pauses()
+        while True:
+            call = self._watches.WatchCampaign(
+                watch_pb2.WatchCampaignRequest(
+                    campaign_id=campaign_id,
+                    resume_token=resume_token,
+                    include_messages=include_messages,
+                    statuses=statuses,
+                ),
+                metadata=self._metadata,
+            )
+            try:
+                async for response in heard(
+                    aiter(call), silence_seconds_max=self.timeouts.silence_seconds_max
+                ):
+                    pauses.reset()
+                    resume_token = response.resume_token or resume_token
+                    yield response
+                cut = _ended()
+            except (grpc.aio.AioRpcError, TimeoutError) as error:
+                cut = _cut(error)
+            finally:
+                call.cancel()
+            if on_reconnect is not None:
+                on_reconnect(cut)
+            await pauses.wait()
+
+    async def watch_campaigns(
+        self,
+        *,
+        channel: Channel.ValueType = CHANNEL_UNSPECIFIED,
+        on_reconnect: OnReconnect | None = None,
+    ) -> AsyncIterator[watch_pb2.WatchCampaignsResponse]:
+        """All running campaigns: a snapshot, then each campaign when it changed.
+
+        A cut stream is opened again and begins with a new snapshot.
+        """
+        pauses = _Pauses()
+        while True:
+            call = self._watches.WatchCampaigns(
+                watch_pb2.WatchCampaignsRequest(channel=channel), metadata=self._metadata
+            )
+            try:
+                async for response in heard(
+                    aiter(call), silence_seconds_max=self.timeouts.silence_seconds_max
+                ):
+                    pauses.reset()
+                    yield response
+                cut = _ended()
+            except (grpc.aio.AioRpcError, TimeoutError) as error:
+                cut = _cut(error)
+            finally:
+                call.cancel()
+            if on_reconnect is not None:
+                on_reconnect(cut)
+            await pauses.wait()
+
+    @cached_property
+    def _watches(self) -> watch_pb2_grpc.WatchServiceAsyncStub:
+        return watch_pb2_grpc.WatchServiceStub(self._channel)
+
+
+class _Pauses:
+    """Pauses between connections: doubling, with jitter, small again after each response."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._seconds = PAUSE_SECONDS_MIN
+
+    async def wait(self) -> None:
+        await asyncio.sleep(random.uniform(self._seconds / 2, self._seconds))
+        self._seconds = min(self._seconds * 2, PAUSE_SECONDS_MAX)
+
+
+def _cut(error: grpc.aio.AioRpcError | TimeoutError) -> CallError:
+    """What cut the stream, if it can go on; else the error is raised."""
+    if isinstance(error, TimeoutError):
+        return CallError(
+            "UNAVAILABLE",
+            "The service sent nothing, not even a heartbeat.",
+            code=grpc.StatusCode.UNAVAILABLE,
+        )
+    known = call_error(error)
+    reset = known.code in _RESET_CODES and known.reason == known.code.name and not known.metadata
+    if known.code in _CUT_CODES or reset:
+        return known
+    raise known from error
+
+
+def _ended() -> CallError:
+    return CallError(
+        "UNAVAILABLE", "The service ended the stream.", code=grpc.StatusCode.UNAVAILABLE
+    )
