@@ -1,0 +1,1 @@
+"""gRPC as every service and client here uses it: factories with limits, errors, interceptors."""

@@ -1,0 +1,23 @@
+"""Which errors mean that the database is away or overloaded, and not that we asked wrongly."""
+
+import asyncpg
+
+_OUTAGES: tuple[type[BaseException], ...] = (
+    OSError,  # also ConnectionError and TimeoutError
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.exceptions.InsufficientResourcesError,  # connections, memory, disk
+    asyncpg.exceptions.OperatorInterventionError,  # shutdown, statement time-out
+    asyncpg.exceptions.TransactionRollbackError,  # deadlock, serialisation
+    asyncpg.exceptions.LockNotAvailableError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,  # a standby, while it takes over
+)
+
+
+def is_outage(error: BaseException) -> bool:
+    """True: the same statement may succeed later, and may have been committed already."""
+    if isinstance(error, asyncpg.InterfaceError):
+        # "connection is closed", "pool is closing": asyncpg has no class of its own for these.
+        return "clos" in str(error)
+    return isinstance(error, _OUTAGES)
