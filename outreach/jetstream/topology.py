@@ -22,9 +22,9 @@ JOBS_STREAM = "OUTREACH_JOBS"
 INBOX_STREAM = "OUTREACH_INBOX"
 
 #: A job not acknowledged or extended within this time is given to another sender.
-JOB_ACK_WAIT_SECONDS = 10
+JOB_ACK_WAIT_SECONDS = 3
 #: An inbox entry not acknowledged within this time is forwarded again.
-INBOX_ACK_WAIT_SECONDS = 10
+INBOX_ACK_WAIT_SECONDS = 5
 #: Most jobs handed out and not acknowledged, per channel.
 JOBS_PENDING_MAX = 256
 #: Most inbox entries handed out and not acknowledged, per channel.

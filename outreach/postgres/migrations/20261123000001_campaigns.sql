@@ -69,6 +69,7 @@ CREATE TABLE campaign (
     -- The dispatch window (services/campaign/delivery/dispatcher).
     dispatch_epoch      integer NOT NULL DEFAULT 0,
     dispatched_through  integer NOT NULL DEFAULT 0,
+    undispatched        integer NOT NULL DEFAULT 0, -- queued messages above dispatched_through
     dispatch_time       timestamptz,
     claim_time          timestamptz, -- the latest claim of the run
     segments_mean       real NOT NULL DEFAULT 1,

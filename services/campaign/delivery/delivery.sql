@@ -1,0 +1,263 @@
+-- Every statement that changes messages runs in a transaction that holds the campaign's row (lock_campaign).
+
+-- name: lock_campaign
+SELECT organisation_id, channel, status, run, revision, stop_time IS NOT NULL AS stopped,
+       failure_reason IS NOT NULL AS failed, dispatch_epoch, dispatched_through, undispatched, segments_mean,
+       waiting, queued, sending, sent, retrying, delivered, assumed_delivered, failed AS failed_count, opted_out,
+       cancelled, end_time IS NOT NULL AS ended,
+       extract(epoch FROM now() - dispatch_time)::float8 AS since_dispatch_seconds,
+       extract(epoch FROM now() - claim_time)::float8 AS since_claim_seconds
+FROM campaign
+WHERE id = $1
+FOR NO KEY UPDATE
+
+-- name: claim_messages
+WITH picked AS (
+    SELECT m.number, c.recipient, c.variables, s.recipient_hash IS NOT NULL AS suppressed
+    FROM message m
+    JOIN contact c ON c.campaign_id = m.campaign_id AND c.number = m.number
+    LEFT JOIN suppression s
+        ON s.organisation_id = $7 AND s.channel = $8 AND s.recipient_hash = c.recipient_hash AND s.suppressed
+    WHERE m.campaign_id = $1 AND m.number BETWEEN $2 AND $3 AND m.status = 2
+      -- A process known to be dead gets nothing: what it had has been handed back already.
+      AND NOT EXISTS (SELECT FROM ended_instance e WHERE e.instance_id = $6)
+    ORDER BY m.number
+    LIMIT $4
+)
+UPDATE message m
+SET status = CASE WHEN p.suppressed THEN 9 ELSE 3 END,
+    run = $5,
+    attempt = m.attempt + CASE WHEN p.suppressed THEN 0 ELSE 1 END,
+    claim_time = now(), update_time = now(), claimed_by = $6,
+    provider_message_id = NULL, provider_code = NULL, segments = 0
+FROM picked p
+WHERE m.campaign_id = $1 AND m.number = p.number
+RETURNING m.number, m.attempt, m.status, p.recipient, p.variables
+
+-- name: apply_reports
+-- $9: permitted edges as source * 100 + target; a FAILED source with a reason as reason * 10000 + 800 + target.
+-- late_status: what the report means for a message that was given up as UNCONFIRMED.
+-- A report that changes no status may still bring the provider's id or the segments.
+UPDATE message m
+SET status = CASE
+        WHEN m.status * 100 + r.status = ANY ($9::int[]) THEN r.status
+        WHEN m.failure_reason * 10000 + m.status * 100 + r.late_status = ANY ($9::int[]) THEN r.late_status
+        ELSE m.status END,
+    failure_reason = CASE
+        WHEN m.status * 100 + r.status = ANY ($9::int[])
+          OR m.failure_reason * 10000 + m.status * 100 + r.late_status = ANY ($9::int[]) THEN r.failure_reason
+        ELSE m.failure_reason END,
+    provider_code = coalesce(r.provider_code, m.provider_code),
+    provider_message_id = coalesce(m.provider_message_id, r.provider_message_id),
+    segments = greatest(m.segments, r.segments),
+    update_time = CASE
+        WHEN m.status * 100 + r.status = ANY ($9::int[])
+          OR m.failure_reason * 10000 + m.status * 100 + r.late_status = ANY ($9::int[]) THEN now()
+        ELSE m.update_time END
+FROM unnest($2::int[], $3::int[], $4::smallint[], $5::smallint[], $6::smallint[], $7::text[], $8::text[], $10::smallint[])
+     AS r (number, attempt, status, late_status, failure_reason, provider_code, provider_message_id, segments)
+WHERE m.campaign_id = $1 AND m.number = r.number AND m.attempt = r.attempt
+  AND (m.status * 100 + r.status = ANY ($9::int[])
+    OR m.failure_reason * 10000 + m.status * 100 + r.late_status = ANY ($9::int[])
+    OR (m.provider_message_id IS NULL AND r.provider_message_id IS NOT NULL)
+    OR m.segments < r.segments)
+RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status,
+          coalesce(new.failure_reason, 0)::smallint AS failure_reason
+
+-- name: note_unknown_attempts
+INSERT INTO unknown_attempt (campaign_id, number, attempt, next_look_up_time)
+SELECT m.campaign_id, m.number, m.attempt, now() + make_interval(secs => $4)
+FROM unnest($2::int[], $3::int[]) AS u (number, attempt)
+JOIN message m ON m.campaign_id = $1 AND m.number = u.number AND m.attempt = u.attempt AND m.status = 3
+ON CONFLICT (campaign_id, number) DO UPDATE
+    SET attempt = excluded.attempt, unknown_time = now(), look_ups = 0, next_look_up_time = excluded.next_look_up_time
+    WHERE unknown_attempt.attempt < excluded.attempt
+
+-- name: hand_back_instance
+UPDATE message m
+SET status = 2, update_time = now()
+WHERE m.campaign_id = $1 AND m.status = 3 AND m.claimed_by = $2
+  AND NOT EXISTS (
+      SELECT FROM unnest($3::int[], $4::int[]) AS b (number, attempt) WHERE b.number = m.number AND b.attempt = m.attempt
+  )
+RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 0::smallint AS failure_reason
+
+-- name: end_instance
+INSERT INTO ended_instance (instance_id) VALUES ($1) ON CONFLICT DO NOTHING
+
+-- name: campaigns_in_progress
+SELECT id FROM campaign WHERE holds_channel
+
+-- name: record_changes
+WITH changed AS (
+    UPDATE campaign
+    SET waiting = $2, queued = $3, sending = $4, sent = $5, retrying = $6, delivered = $7, assumed_delivered = $8,
+        failed = $9, opted_out = $10, cancelled = $11,
+        status = $12::smallint, holds_channel = ($12::smallint = 3), revision = revision + 1, update_time = now(),
+        claim_time = CASE WHEN $13 THEN now() ELSE claim_time END,
+        end_time = CASE WHEN $14 THEN now() ELSE end_time END
+    WHERE id = $1
+    RETURNING revision
+), resolved AS (
+    DELETE FROM unknown_attempt WHERE campaign_id = $1 AND number = ANY ($15::int[])
+)
+INSERT INTO change_log (campaign_id, revision, campaign_status, counts, numbers, statuses, failure_reasons, attempts)
+SELECT $1, revision, $12::smallint, ARRAY[$2, $3, $4, $5, $6, $7, $8, $9, $10, $11]::int[], $16::int[], $17::smallint[],
+       $18::smallint[], $19::int[]
+FROM changed
+RETURNING revision
+
+-- name: suppress_contacts
+INSERT INTO suppression (organisation_id, channel, recipient_hash, suppressed, source, event_time)
+SELECT DISTINCT $2::uuid, $3::smallint, c.recipient_hash, true, 'provider', now()
+FROM contact c
+WHERE c.campaign_id = $1 AND c.number = ANY ($4::int[])
+ON CONFLICT (organisation_id, channel, recipient_hash) DO UPDATE
+    SET suppressed = true, source = excluded.source, event_time = excluded.event_time
+    WHERE suppression.event_time < excluded.event_time
+
+-- name: opt_out
+INSERT INTO suppression (organisation_id, channel, recipient_hash, suppressed, source, event_time)
+VALUES ($1, $2, $3, $4, 'reply', $5)
+ON CONFLICT (organisation_id, channel, recipient_hash) DO UPDATE
+    SET suppressed = excluded.suppressed, source = excluded.source, event_time = excluded.event_time
+    WHERE suppression.event_time <= excluded.event_time
+
+-- name: fail_campaign
+UPDATE campaign
+SET failure_reason = $2, failure_text = $3, failure_code = $4
+WHERE id = $1 AND run = $5 AND failure_reason IS NULL AND holds_channel
+
+-- name: cancel_queued
+UPDATE message m
+SET status = 10, update_time = now()
+FROM (
+    SELECT number FROM message WHERE campaign_id = $1 AND status = 2 ORDER BY number LIMIT $2
+) AS picked
+WHERE m.campaign_id = $1 AND m.number = picked.number
+RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 0::smallint AS failure_reason
+
+-- name: campaigns_to_cancel
+SELECT id FROM campaign WHERE holds_channel AND queued > 0 AND (stop_time IS NOT NULL OR failure_reason IS NOT NULL)
+
+-- name: campaigns_with_sent_sms
+SELECT id FROM campaign WHERE holds_channel AND sent > 0 AND channel = 1
+
+-- name: overdue_receipts
+SELECT number FROM message
+WHERE campaign_id = $1 AND status = 4 AND update_time < now() - make_interval(secs => $2)
+ORDER BY number
+LIMIT $3
+
+-- name: assume_delivered
+UPDATE message m
+SET status = 7, update_time = now()
+WHERE m.campaign_id = $1 AND m.number = ANY ($2::int[]) AND m.status = 4
+  AND m.update_time < now() - make_interval(secs => $3)
+RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 0::smallint AS failure_reason
+
+-- name: campaigns_with_sending
+SELECT id FROM campaign WHERE holds_channel AND sending > 0
+
+-- name: overdue_claims
+SELECT m.number, m.attempt
+FROM message m
+WHERE m.campaign_id = $1 AND m.status = 3 AND m.claim_time < now() - make_interval(secs => $2)
+  AND NOT EXISTS (
+      SELECT FROM unknown_attempt u
+      WHERE u.campaign_id = m.campaign_id AND u.number = m.number AND u.attempt = m.attempt
+  )
+ORDER BY m.number
+LIMIT $3
+
+-- name: give_up_unknown
+UPDATE message m
+SET status = 8, failure_reason = 16, update_time = now()
+FROM (
+    SELECT number, attempt FROM unknown_attempt
+    WHERE campaign_id = $1 AND unknown_time < now() - make_interval(secs => $2)
+    ORDER BY number LIMIT $3
+) AS u
+WHERE m.campaign_id = $1 AND m.number = u.number AND m.attempt = u.attempt AND m.status = 3
+RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 16::smallint AS failure_reason
+
+-- name: campaigns_with_old_unknown
+SELECT DISTINCT campaign_id FROM unknown_attempt WHERE unknown_time < now() - make_interval(secs => $1)
+
+-- name: campaigns_with_due_look_ups
+SELECT c.id, c.organisation_id, c.channel, c.run
+FROM campaign c
+WHERE c.id IN (SELECT campaign_id FROM unknown_attempt WHERE next_look_up_time <= now())
+
+-- name: lease_look_ups
+WITH due AS (
+    SELECT number FROM unknown_attempt
+    WHERE campaign_id = $1 AND next_look_up_time <= now()
+    ORDER BY next_look_up_time
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), leased AS (
+    -- Twilio's list may lag behind a create: look again and again, ever more rarely.
+    UPDATE unknown_attempt u
+    SET look_ups = u.look_ups + 1,
+        next_look_up_time = now() + make_interval(secs => $3 * power(2, least(u.look_ups, 5)))
+    FROM due
+    WHERE u.campaign_id = $1 AND u.number = due.number
+    RETURNING u.number, u.attempt
+)
+SELECT l.number, l.attempt, c.recipient, c.variables, m.claim_time,
+       ARRAY(
+           SELECT other.provider_message_id
+           FROM contact twin
+           JOIN message other ON other.campaign_id = twin.campaign_id AND other.number = twin.number
+           WHERE twin.campaign_id = $1 AND twin.recipient_hash = c.recipient_hash AND twin.number <> c.number
+             AND other.provider_message_id IS NOT NULL
+       ) AS other_provider_message_ids
+FROM leased l
+JOIN message m ON m.campaign_id = $1 AND m.number = l.number AND m.attempt = l.attempt AND m.status = 3
+JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
+
+-- name: get_content
+SELECT c.organisation_id, c.channel, c.missing_variable_policy, t.content_hash, t.content, t.columns
+FROM campaign c
+JOIN campaign_content t ON t.campaign_id = c.id
+WHERE c.id = $1
+
+-- name: content_hash
+SELECT content_hash FROM campaign_content WHERE campaign_id = $1
+
+-- name: get_provider_account
+SELECT settings, secret FROM provider_account WHERE organisation_id = $1 AND channel = $2
+
+-- name: get_pace
+SELECT p.segments_per_second_max
+FROM provider_account p
+WHERE p.organisation_id = $1 AND p.channel = $2
+
+-- name: next_to_dispatch
+SELECT count(*)::int AS messages, max(number) AS last
+FROM (
+    SELECT number FROM message
+    WHERE campaign_id = $1 AND number > $2 AND status = 2
+    ORDER BY number
+    LIMIT $3
+) AS ahead
+
+-- name: record_dispatch
+UPDATE campaign
+SET dispatch_epoch = $2, dispatched_through = $3, undispatched = $4, dispatch_time = now()
+WHERE id = $1
+
+-- name: purge_ended_instances
+DELETE FROM ended_instance WHERE end_time < now() - interval '1 day'
+
+-- name: campaigns_with_old_log
+SELECT id, revision FROM campaign
+WHERE status IN (5, 6, 7) AND log_pruned_through < revision AND end_time < now() - make_interval(secs => $1)
+LIMIT 10
+
+-- name: prune_log
+WITH pruned AS (
+    DELETE FROM change_log WHERE campaign_id = $1 AND revision <= $2
+)
+UPDATE campaign SET log_pruned_through = $2 WHERE id = $1
