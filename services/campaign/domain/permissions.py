@@ -1,0 +1,6 @@
+"""Who may do what (product rules: "Who may do what"). Pure."""
+
+from outreach.vocabulary import Role
+
+#: Campaigns, their contacts and messages, and watching them. Operations sees none of it.
+CAMPAIGN_ROLES = frozenset({Role.ORG_ADMIN, Role.ADMIN, Role.CAMPAIGNER})
