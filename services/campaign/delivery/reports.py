@@ -181,7 +181,7 @@ class Reports:
                         UUID(opt_out.organisation_id),
                         opt_out.channel,
                         recipient_hash(
-                            self._recipient_key, Channel(opt_out.channel).name, opt_out.recipient
+                            self._recipient_key, Channel(opt_out.channel), opt_out.recipient
                         ),
                         opt_out.action == delivery_pb2.OPT_OUT_ACTION_ADD,
                         opt_out.time.ToDatetime(tzinfo=UTC),

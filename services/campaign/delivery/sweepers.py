@@ -1,0 +1,198 @@
+"""Timers: what nobody reports is found and settled. By the database's clock, in bounded batches, safe in any number of
+replicas (the campaign's row is locked, and every statement checks again).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from outreach.jetstream.jobs import Job
+from outreach.jetstream.topology import job_subject
+from outreach.vocabulary import Channel
+from services.campaign.delivery.changes import (
+    QUERIES,
+    LockedCampaign,
+    Move,
+    Wakeups,
+    lock_campaign,
+    moves_of,
+    record_changes,
+)
+
+log = structlog.get_logger()
+
+BATCH_MESSAGES_MAX = 1_000
+CANCEL_BATCH_MESSAGES_MAX = 5_000
+HOUSEKEEPING_SECONDS = 60.0
+
+_STORE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_NATS_ERRORS = (nats.errors.Error, nats.js.errors.Error)
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """When something that did not happen is settled, in seconds."""
+
+    #: SMS: in SENT without a receipt → ASSUMED_DELIVERED.
+    assumed_delivered_after_seconds: float
+    #: Unknown for so long → FAILED: UNCONFIRMED.
+    unconfirmed_after_seconds: float
+    #: Unknown for so long → looked up at the provider (again at growing intervals).
+    look_up_after_seconds: float
+    #: A claim may be used to start a send for so long.
+    send_window_seconds: float
+    #: A request to the provider takes at most so long; after window and request a claim without a report is unknown.
+    request_seconds_max: float
+    #: Change log rows of a campaign that ended so long ago go.
+    change_log_kept_seconds: float
+
+    @property
+    def claim_unknown_after_seconds(self) -> float:
+        """From the claim: its sender must have said something by then. Twice, because it may report late."""
+        return 2 * (self.send_window_seconds + self.request_seconds_max)
+
+
+def period(after_seconds: float) -> float:
+    """How often to look for something that is due after so long: 1/20 of it, from 0.25 s to 15 s."""
+    return min(max(after_seconds / 20, 0.25), 15.0)
+
+
+class Sweepers:
+    """The loops; `run` holds them together."""
+
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        wakeups: Wakeups,
+        connection: Client,
+        jetstream: JetStreamContext,
+        timers: Timers,
+        *,
+        purge: Callable[[Any], Awaitable[object]],
+    ) -> None:
+        """`purge`: removes what the lifecycle keeps for a limited time (answers by request_id), given a connection."""
+        self._pool = pool
+        self._wakeups = wakeups
+        self._nats = connection
+        self._jetstream = jetstream
+        self._timers = timers
+        self._purge = purge
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        timers = self._timers
+        async with asyncio.TaskGroup() as tasks:
+            for every, sweep in (
+                (period(timers.assumed_delivered_after_seconds), self.assume_delivered),
+                (period(timers.claim_unknown_after_seconds), self.find_overdue_claims),
+                (period(timers.unconfirmed_after_seconds), self.give_up_unknown),
+                (period(timers.look_up_after_seconds), self.publish_look_ups),
+                (0.25, self.cancel_queued),
+                (HOUSEKEEPING_SECONDS, self.keep_house),
+            ):
+                tasks.create_task(self._forever(every, sweep))
+
+    async def _forever(self, every_seconds: float, sweep: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await sweep()
+            except (*_STORE_ERRORS, *_NATS_ERRORS) as error:
+                log.warning("sweep_failed", sweep=sweep.__name__, error=type(error).__name__)
+            await asyncio.sleep(every_seconds)
+
+    async def assume_delivered(self) -> None:
+        """SMS in SENT for too long without a receipt: carriers may not report."""
+        after = self._timers.assumed_delivered_after_seconds
+        for campaign_id in await self._campaigns("campaigns_with_sent_sms"):
+            while True:
+                overdue = await self._pool.fetch(
+                    QUERIES["overdue_receipts"], campaign_id, after, BATCH_MESSAGES_MAX
+                )
+                numbers = [row["number"] for row in overdue]
+                if not numbers:
+                    break
+                await self._change(campaign_id, "assume_delivered", numbers, after)
+
+    async def find_overdue_claims(self) -> None:
+        """SENDING past window and request time without a report: nobody knows; look-ups and events decide."""
+        after = self._timers.claim_unknown_after_seconds
+        for campaign_id in await self._campaigns("campaigns_with_sending"):
+            overdue = await self._pool.fetch(
+                QUERIES["overdue_claims"], campaign_id, after, BATCH_MESSAGES_MAX
+            )
+            if not overdue:
+                continue
+            async with self._pool.acquire() as connection, connection.transaction():
+                if await lock_campaign(connection, campaign_id) is None:
+                    continue
+                await connection.execute(
+                    QUERIES["note_unknown_attempts"],
+                    campaign_id,
+                    [row["number"] for row in overdue],
+                    [row["attempt"] for row in overdue],
+                    0.0,
+                )
+            log.warning("claims_overdue", campaign_id=str(campaign_id), messages=len(overdue))
+
+    async def give_up_unknown(self) -> None:
+        """Unknown past the limit: FAILED with UNCONFIRMED. Never re-sent."""
+        after = self._timers.unconfirmed_after_seconds
+        rows = await self._pool.fetch(QUERIES["campaigns_with_old_unknown"], after)
+        for row in rows:
+            await self._change(row["campaign_id"], "give_up_unknown", after, BATCH_MESSAGES_MAX)
+
+    async def publish_look_ups(self) -> None:
+        """Tell the senders that attempts wait to be looked up."""
+        for row in await self._pool.fetch(QUERIES["campaigns_with_due_look_ups"]):
+            if not self._nats.is_connected:
+                return
+            job = Job("look_up", row["organisation_id"], row["id"], row["run"], 0, 0, 0)
+            subject = job_subject(Channel(row["channel"]), row["organisation_id"], row["id"])
+            await self._jetstream.publish(subject, job.encode(), timeout=5.0)
+
+    async def cancel_queued(self) -> None:
+        """What was queued when a run was stopped or failed, batch by batch."""
+        for campaign_id in await self._campaigns("campaigns_to_cancel"):
+            while await self._change(campaign_id, "cancel_queued", CANCEL_BATCH_MESSAGES_MAX):
+                continue
+
+    async def keep_house(self) -> None:
+        """Rows that are kept for a limited time."""
+        async with self._pool.acquire() as connection:
+            await self._purge(connection)
+            await connection.execute(QUERIES["purge_ended_instances"])
+            kept = self._timers.change_log_kept_seconds
+            for row in await connection.fetch(QUERIES["campaigns_with_old_log"], kept):
+                await connection.execute(QUERIES["prune_log"], row["id"], row["revision"])
+
+    async def _campaigns(self, query: str) -> list[UUID]:
+        return [row["id"] for row in await self._pool.fetch(QUERIES[query])]
+
+    async def _change(self, campaign_id: UUID, query: str, *arguments: object) -> int:
+        """One statement that moves messages, in one transaction; returns how many moved."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            campaign = await lock_campaign(connection, campaign_id)
+            if campaign is None or not _still_applies(query, campaign):
+                return 0
+            moves: list[Move] = moves_of(
+                await connection.fetch(QUERIES[query], campaign_id, *arguments)
+            )
+            if not moves:
+                return 0
+            revision = await record_changes(connection, campaign, moves)
+        await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
+        log.info(query, campaign_id=str(campaign_id), messages=len(moves))
+        return len(moves)
+
+
+def _still_applies(query: str, campaign: LockedCampaign) -> bool:
+    return query != "cancel_queued" or campaign.stopped or campaign.failed
