@@ -17,7 +17,9 @@ QUERIES = load_queries("services.campaign.delivery", "delivery.sql")
 class Wakeups(Protocol):
     """Tells the replicas that a campaign changed; may lose a call (readers also look by themselves)."""
 
-    async def campaign_changed(self, organisation_id: UUID, campaign_id: UUID, revision: int) -> None:
+    async def campaign_changed(
+        self, organisation_id: UUID, campaign_id: UUID, revision: int
+    ) -> None:
         """After commit."""
 
 
@@ -134,7 +136,13 @@ def moves_of(rows: Iterable[asyncpg.Record]) -> list[Move]:
     FAILED → FAILED (a reason at last) counts as a change.
     """
     return [
-        Move(row["number"], row["attempt"], row["old_status"], row["new_status"], row["failure_reason"])
+        Move(
+            row["number"],
+            row["attempt"],
+            row["old_status"],
+            row["new_status"],
+            row["failure_reason"],
+        )
         for row in rows
         if row["old_status"] != row["new_status"] or row["new_status"] == MessageStatus.FAILED
     ]

@@ -79,11 +79,7 @@ class Claims:
         return Claimed(
             delivery_pb2.CLAIM_STATE_EXHAUSTED if exhausted else delivery_pb2.CLAIM_STATE_OPEN,
             sorted(
-                (
-                    claimed_message(row)
-                    for row in rows
-                    if row["status"] == MessageStatus.SENDING
-                ),
+                (claimed_message(row) for row in rows if row["status"] == MessageStatus.SENDING),
                 key=lambda message: message.number,
             ),
             content_hash,

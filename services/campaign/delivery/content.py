@@ -54,7 +54,8 @@ class Contents:
         row = await self._pool.fetchrow(QUERIES["get_provider_account"], organisation_id, channel)
         if row is None or channel != Channel.SMS:
             raise OutreachError(
-                "CHANNEL_NOT_CONFIGURED", "The organisation has no provider account for the channel."
+                "CHANNEL_NOT_CONFIGURED",
+                "The organisation has no provider account for the channel.",
             )
         settings = _json(row["settings"])
         sender = campaign_pb2.SmsSender()

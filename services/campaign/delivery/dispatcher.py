@@ -135,9 +135,7 @@ class Dispatcher:
             )
             if ahead is None or not ahead["messages"]:
                 # Counted as ahead of us, but behind: handed back. The next epoch takes them along.
-                await connection.execute(
-                    QUERIES["record_dispatch"], campaign_id, epoch, through, 0
-                )
+                await connection.execute(QUERIES["record_dispatch"], campaign_id, epoch, through, 0)
                 return
             await connection.execute(
                 QUERIES["record_dispatch"],
@@ -166,7 +164,9 @@ class Dispatcher:
         try:
             await self._jetstream.purge_stream(JOBS_STREAM, subject=subject)
         except _NATS_ERRORS as error:
-            log.warning("old_jobs_not_purged", error=type(error).__name__, campaign_id=str(campaign.id))
+            log.warning(
+                "old_jobs_not_purged", error=type(error).__name__, campaign_id=str(campaign.id)
+            )
 
     async def _publish(
         self, campaign: LockedCampaign, epoch: int, first: int, last: int, messages: int
@@ -174,7 +174,9 @@ class Dispatcher:
         subject = job_subject(campaign.channel, campaign.organisation_id, campaign.id)
         ranges = job_ranges(first, last, messages)
         for start, end in ranges:
-            job = Job("send", campaign.organisation_id, campaign.id, campaign.run, start, end, epoch)
+            job = Job(
+                "send", campaign.organisation_id, campaign.id, campaign.run, start, end, epoch
+            )
             try:
                 await self._jetstream.publish(
                     subject,

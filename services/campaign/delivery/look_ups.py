@@ -13,7 +13,9 @@ from services.campaign.delivery.claims import claimed_message
 class LookUps:
     """Hands out due look-ups. A lease that comes to nothing is due again later, at growing intervals."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, look_up_after_seconds: float) -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", *, look_up_after_seconds: float
+    ) -> None:
         self._pool = pool
         self._look_up_after_seconds = look_up_after_seconds
 

@@ -207,11 +207,14 @@ class Reports:
         """Fence the dead process first, so that no claim of it can be committed after we have looked."""
         instance_id = UUID(ended.instance_id)
         begun = {
-            UUID(part.campaign_id): (list(part.numbers), list(part.attempts)) for part in ended.begun
+            UUID(part.campaign_id): (list(part.numbers), list(part.attempts))
+            for part in ended.begun
         }
         async with self._pool.acquire() as connection:
             await connection.execute(QUERIES["end_instance"], instance_id)
-            campaigns = [row["id"] for row in await connection.fetch(QUERIES["campaigns_in_progress"])]
+            campaigns = [
+                row["id"] for row in await connection.fetch(QUERIES["campaigns_in_progress"])
+            ]
         handed_back = 0
         for campaign_id in campaigns:
             numbers, attempts = begun.get(campaign_id, ([], []))
@@ -264,4 +267,3 @@ def _known_reason(value: int) -> FailureReason:
 
 def _failure_reason(target: MessageStatus, item: Learned) -> int | None:
     return int(_known_reason(item.failure_reason)) if target is MessageStatus.FAILED else None
-

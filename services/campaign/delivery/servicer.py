@@ -57,19 +57,20 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         contents: Contents,
         send_window_seconds: float,
     ) -> None:
-        self._claims = claims
-        self._reports = reports
-        self._look_ups = look_ups
+        self.claims = claims
+        self.reports = reports
+        self.look_ups = look_ups
         self._contents = contents
-        self._send_window = Duration()
-        self._send_window.FromMilliseconds(round(send_window_seconds * 1000))
-        self._draining = asyncio.Event()
+        self.send_window = Duration()
+        self.send_window.FromMilliseconds(round(send_window_seconds * 1000))
+        self.draining = asyncio.Event()
 
     def drain(self) -> None:
         """End every stream with UNAVAILABLE; the senders come again, to another replica or to this one restarted."""
-        self._draining.set()
+        self.draining.set()
 
-    async def Deliver(  # noqa: N802 - the RPC's name
+    # A coroutine that writes, as grpc.aio also serves it: claims, commits and answers run beside each other.
+    async def Deliver(  # type: ignore[override] # the stubs know generators only
         self, request_iterator: AsyncIterator[delivery_pb2.DeliverRequest], context: _Context
     ) -> None:
         """See delivery.proto."""
@@ -87,13 +88,13 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         if failure is not None:
             await context.abort(failure.code, failure.text)
 
-    async def GetCampaignContent(  # noqa: N802
+    async def GetCampaignContent(
         self, request: delivery_pb2.GetCampaignContentRequest, context: _Context
     ) -> delivery_pb2.CampaignContent:
         """See delivery.proto."""
         return await self._contents.campaign_content(UUID(request.campaign_id))
 
-    async def GetProviderAccount(  # noqa: N802
+    async def GetProviderAccount(
         self, request: delivery_pb2.GetProviderAccountRequest, context: _Context
     ) -> delivery_pb2.ProviderAccount:
         """See delivery.proto."""
@@ -130,7 +131,7 @@ class _Stream:
             drain.cancel()
 
     async def _end_on_drain(self) -> None:
-        await self._servicer._draining.wait()
+        await self._servicer.draining.wait()
         raise _StreamEnds(grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING: connect again")
 
     async def _read(
@@ -143,7 +144,9 @@ class _Stream:
                 welcome = delivery_pb2.Welcome(reports_max=REPORTS_MAX)
                 await self._responses.put(delivery_pb2.DeliverResponse(welcome=welcome))
             elif self._instance_id is None:
-                raise _StreamEnds(grpc.StatusCode.FAILED_PRECONDITION, "the first request is a Hello")
+                raise _StreamEnds(
+                    grpc.StatusCode.FAILED_PRECONDITION, "the first request is a Hello"
+                )
             elif kind == "reports":
                 await self._batches.put(request.reports)
             elif kind == "claim":
@@ -157,7 +160,7 @@ class _Stream:
 
     async def _claim(self, instance_id: UUID, request: delivery_pb2.ClaimRequest) -> None:
         try:
-            claimed = await self._servicer._claims.claim(
+            claimed = await self._servicer.claims.claim(
                 instance_id,
                 _uuid(request.campaign_id),
                 request.run,
@@ -169,7 +172,9 @@ class _Stream:
             # It may have been committed. Ending the stream makes the sender end this instance, and that hands back
             # whatever it never heard of.
             log.warning("claim_failed", error=type(error).__name__, campaign_id=request.campaign_id)
-            raise _StreamEnds(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE: connect again") from error
+            raise _StreamEnds(
+                grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE: connect again"
+            ) from error
         finally:
             self._claims_at_once.release()
         result = delivery_pb2.ClaimResult(
@@ -177,17 +182,19 @@ class _Stream:
             state=claimed.state,
             messages=claimed.messages,
             content_hash=claimed.content_hash,
-            send_window=self._servicer._send_window,
+            send_window=self._servicer.send_window,
         )
         await self._responses.put(delivery_pb2.DeliverResponse(claim=result))
 
     async def _look_up(self, request: delivery_pb2.LookUpRequest) -> None:
         try:
-            result = await self._servicer._look_ups.lease(
+            result = await self._servicer.look_ups.lease(
                 _uuid(request.campaign_id), min(max(request.limit, 1), 100)
             )
         except _STORE_ERRORS as error:
-            log.warning("look_up_failed", error=type(error).__name__, campaign_id=request.campaign_id)
+            log.warning(
+                "look_up_failed", error=type(error).__name__, campaign_id=request.campaign_id
+            )
             result = delivery_pb2.LookUpResult()
         finally:
             self._claims_at_once.release()
@@ -217,9 +224,11 @@ class _Stream:
     async def _apply(self, batches: list[delivery_pb2.ReportBatch]) -> None:
         while True:
             try:
-                await self._servicer._reports.apply(batches)
+                await self._servicer.reports.apply(batches)
             except _STORE_ERRORS as error:
-                log.warning("reports_not_committed", error=type(error).__name__, batches=len(batches))
+                log.warning(
+                    "reports_not_committed", error=type(error).__name__, batches=len(batches)
+                )
                 await asyncio.sleep(COMMIT_RETRY_SECONDS)
             except ValueError as error:
                 raise _StreamEnds(

@@ -103,7 +103,9 @@ class WatchHub:
                 feed.wake.set()
 
     @asynccontextmanager
-    async def campaign(self, campaign_id: UUID, position: int) -> AsyncIterator[tuple[Watcher, int]]:
+    async def campaign(
+        self, campaign_id: UUID, position: int
+    ) -> AsyncIterator[tuple[Watcher, int]]:
         """A watcher of the campaign's changes after the revision given back (at least `position`).
 
         What lies between `position` and that revision is read with `changes_after`.
@@ -186,7 +188,9 @@ class NatsWakeups:
         self._nats = connection
         self._hub = hub
 
-    async def campaign_changed(self, organisation_id: UUID, campaign_id: UUID, revision: int) -> None:
+    async def campaign_changed(
+        self, organisation_id: UUID, campaign_id: UUID, revision: int
+    ) -> None:
         """After commit."""
         self._hub.poke(organisation_id, campaign_id)
         if self._nats.is_connected:

@@ -9,7 +9,7 @@ import asyncpg
 import grpc
 
 from outreach.errors import OutreachError, Violation
-from outreach.rpc.call import caller
+from outreach.rpc.call import current_caller
 from outreach.tokens import TokenInvalidError, TokenSigner
 from outreach.v1 import campaign_pb2, message_pb2, watch_pb2, watch_pb2_grpc
 from outreach.vocabulary import Channel
@@ -37,11 +37,12 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
         self._hub = hub
         self._signer = signer
 
-    async def WatchCampaign(  # noqa: N802 - the RPC's name
+    # A coroutine that writes, as grpc.aio also serves it: only so can a write have a time-out.
+    async def WatchCampaign(  # type: ignore[override] # the stubs know generators only
         self, request: watch_pb2.WatchCampaignRequest, context: _Context
     ) -> None:
         """See watch.proto."""
-        organisation_id = caller().organisation_id
+        organisation_id = current_caller().organisation_id
         campaign_id = campaign_uuid(request.campaign_id)
         bound_to = organisation_id.bytes + campaign_id.bytes
         if request.resume_token:
@@ -53,7 +54,9 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
             await self._write(
                 context,
                 watch_pb2.WatchCampaignResponse(
-                    snapshot=snapshot, revision=position, resume_token=self._token(position, bound_to)
+                    snapshot=snapshot,
+                    revision=position,
+                    resume_token=self._token(position, bound_to),
                 ),
             )
         async for rows in self._changes(campaign_id, position):
@@ -67,12 +70,13 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
             response.resume_token = self._token(position, bound_to)
             await self._write(context, response)
 
-    async def WatchCampaigns(  # noqa: N802
+    # A coroutine that writes, as grpc.aio also serves it: only so can a write have a time-out.
+    async def WatchCampaigns(  # type: ignore[override] # the stubs know generators only
         self, request: watch_pb2.WatchCampaignsRequest, context: _Context
     ) -> None:
         """See watch.proto."""
-        organisation_id = caller().organisation_id
-        channel = Channel(request.channel) if request.channel in set(Channel) else None
+        organisation_id = current_caller().organisation_id
+        channel = Channel(int(request.channel)) if request.channel else None
         told: dict[str, int] = {}
         first = True
         async with self._hub.organisation(organisation_id) as watcher:
@@ -140,7 +144,9 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
 
     async def _position(self, token: str, organisation_id: UUID, campaign_id: UUID) -> int:
         try:
-            payload = self._signer.verify("resume", token, organisation_id.bytes + campaign_id.bytes)
+            payload = self._signer.verify(
+                "resume", token, organisation_id.bytes + campaign_id.bytes
+            )
         except TokenInvalidError as error:
             raise OutreachError(
                 "RESUME_TOKEN_INVALID",
@@ -162,7 +168,9 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
 
     def _check_draining(self) -> None:
         if self._hub.draining.is_set():
-            raise OutreachError("SERVER_DRAINING", "The server stops; watch again with the last token.")
+            raise OutreachError(
+                "SERVER_DRAINING", "The server stops; watch again with the last token."
+            )
 
     async def _write(self, context: _Context, response: object) -> None:
         try:
@@ -184,7 +192,8 @@ def campaign_uuid(text: str) -> UUID:
 
 def _too_slow() -> OutreachError:
     return OutreachError(
-        "WATCHER_TOO_SLOW", "The watcher does not read fast enough; watch again with the last token."
+        "WATCHER_TOO_SLOW",
+        "The watcher does not read fast enough; watch again with the last token.",
     )
 
 
