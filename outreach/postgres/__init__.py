@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, migrations, and SQL kept in files under names."""

@@ -1,0 +1,38 @@
+"""Waiting for a condition, the only way a test waits."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_PAUSE_SECONDS_MIN = 0.002
+_PAUSE_SECONDS_MAX = 0.1
+
+
+async def eventually(
+    condition: Callable[[], T | Awaitable[T]],
+    timeout_seconds: float = 10.0,
+    what: str = "the condition",
+) -> T:
+    """Ask `condition` until it answers something true, and return that.
+
+    Raises:
+        AssertionError: it did not within `timeout_seconds`; with the last answer. What the
+            condition raises ends the wait at once.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    pause_seconds = _PAUSE_SECONDS_MIN
+    while True:
+        answer = condition()
+        value: T = await answer if inspect.isawaitable(answer) else answer
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{what}: not within {timeout_seconds:g} s; last: {value!r}")
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 2, _PAUSE_SECONDS_MAX)
