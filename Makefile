@@ -67,7 +67,7 @@ bench: $(STAMP) ## Measure import, sending and memory
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 lock: $(STAMP) ## Resolve pyproject.toml anew into requirements/ (UPGRADE=1 takes newer versions)
-	@$(LOCK) $(if $(UPGRADE),--upgrade) --extra local -o requirements/runtime.txt pyproject.toml
+	@$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements/runtime.txt pyproject.toml
 	@$(LOCK) $(if $(UPGRADE),--upgrade) --extra dev -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml
 
 clean: ## Remove the environment, caches and builds
