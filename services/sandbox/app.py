@@ -63,14 +63,19 @@ async def running(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
     twilio = TwilioApi(account, settings.auth_token, ledger, callbacks, lambda: knobs.fates)
     own = Control(knobs, ledger, callbacks, inbound)
     callbacks.resume()
+    failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
             dispatching = tasks.create_task(callbacks.run())
             try:
                 async with _listening(settings, twilio, own) as port:
                     yield Sandbox(settings, port, ledger, knobs)
+            except Exception as error:  # noqa: BLE001 raised again below, not as a group
+                failure = error
             finally:
                 dispatching.cancel()
+        if failure is not None:
+            raise failure
     finally:
         client.close()
         journal.close()

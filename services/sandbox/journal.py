@@ -33,7 +33,7 @@ class Journal:
         self._end = 0
 
     def replay(self) -> Iterator[tuple[int, list[Any]]]:
-        """Every whole record with its offset (once, before appending); cuts off a torn last line."""
+        """Every whole record with its offset; once, before appending. Cuts off a torn last line."""
         offset = 0
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
             file.seek(0)

@@ -9,7 +9,7 @@ import ssl
 from collections import defaultdict
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 _HEAD_BYTES_MAX = 65_536
@@ -67,8 +67,8 @@ class _Connection(asyncio.Protocol):
         self.reusable = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are asyncio's by shape only.
+        self._transport = cast(asyncio.Transport, transport)
 
     async def post(self, request: bytes, read_timeout_seconds: float) -> int:
         assert self._transport is not None

@@ -179,11 +179,12 @@ class _ListQuery:
 
 def _compare(sent: float, sign: str, bound: date | datetime) -> bool:
     moment = datetime.fromtimestamp(int(sent), UTC)
-    # A bound without a time is a whole day.
-    if isinstance(bound, datetime):
+    # A bound without a time is a whole day; equality is always about the day.
+    if isinstance(bound, datetime) and sign:
         difference = (moment - bound).total_seconds()
     else:
-        difference = (moment.date() - bound).total_seconds()
+        day = bound.date() if isinstance(bound, datetime) else bound
+        difference = (moment.date() - day).total_seconds()
     return difference <= 0 if sign == "<" else difference >= 0 if sign == ">" else difference == 0
 
 
