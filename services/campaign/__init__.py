@@ -1,0 +1,1 @@
+"""The campaign service: lifecycle, contacts, claims, status, watch."""

@@ -1,7 +1,8 @@
 """What a campaign sends, and the rules of it. Pure.
 
-Two kinds of fault: a violation refuses the request (it can never be right), a problem is kept with the
-campaign and keeps it from being READY (a draft that is not finished, or whose contacts are still missing).
+Two kinds of fault: a violation refuses the request (it can never be right), a problem is kept with
+the campaign and keeps it from being READY (a draft that is not finished, or whose contacts are still
+missing).
 """
 
 import re
@@ -29,11 +30,13 @@ _FROM = re.compile(r"\+[1-9][0-9]{1,14}|[0-9]{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 &+_-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # These can't be cured by contacts that are still to come.
 _REFUSED_REASONS = frozenset({"TEMPLATE_TOO_LONG"})
+#: A template has thousands of faults when it is not meant as one; the first say enough.
+PROBLEMS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
 class SmsSender:
-    """Who an SMS is from: a Messaging Service, or a number or sender id. Both None: nothing chosen."""
+    """Who an SMS is from: a Messaging Service, or a number or sender id; both None: not chosen."""
 
     messaging_service_sid: str | None = None
     from_: str | None = None
@@ -102,8 +105,8 @@ class Findings:
 def check_draft(draft: Draft, variable_names: Sequence[str] | None) -> Findings:
     """Everything that breaks a rule, with paths below `campaign`.
 
-    `variable_names` are those of the imported columns; None: no contacts yet, so that no placeholder
-    can be unknown.
+    `variable_names` are those of the imported columns; None: no contacts yet, so that no
+    placeholder can be unknown.
     """
     findings = Findings()
     _check_name(draft, findings)
@@ -159,7 +162,7 @@ def _check_sms(
 
 def _check_sms_body(body: str, variable_names: Sequence[str] | None, findings: Findings) -> None:
     _, found = check_sms_template(body, variable_names)
-    for violation in found:
+    for violation in found[:PROBLEMS_MAX]:
         if violation.reason in _REFUSED_REASONS or "\0" in body:
             findings.violations.append(
                 Violation(f"campaign.{violation.field}", violation.reason, violation.text)

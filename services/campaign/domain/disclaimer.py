@@ -6,8 +6,7 @@ import hashlib
 DISCLAIMER_POINTS = (
     "All recipients of this campaign have consented to be contacted by us on this channel.",
     "The content is lawful and fits the audience that it is sent to.",
-    "An SMS carries instructions for opting out and an email an unsubscribe link, and nobody who has "
-    "opted out is on the list of contacts.",
+    "SMS carries opt-out instructions, email an unsubscribe link; nobody on the list opted out.",
     "We are responsible for the contacts' data and for having the right to use it.",
 )
 

@@ -14,8 +14,8 @@ from outreach.vocabulary import MissingVariablePolicy
 class SmsEstimate:
     """Totals of an SMS campaign; `add` one contact after the other.
 
-    A suppressed contact counts as that alone. One that the policy skips, or whose text is too long, is
-    not sent to and has no segments.
+    A suppressed contact counts as that alone. One that the policy skips, or whose text is too long,
+    is not sent to and has no segments.
     """
 
     template: BoundTemplate

@@ -1,0 +1,38 @@
+"""Tenants, their API keys, and how they reach their providers."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from outreach.postgres.queries import load_queries
+from outreach.rpc.call import Caller
+from outreach.vocabulary import Channel, Role
+from services.campaign.store import Connection
+
+QUERIES = load_queries("services.campaign.store", "organisations.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelTerms:
+    """What sending costs and how fast it may go; None: not configured."""
+
+    segments_per_second_max: float | None
+    price_per_segment_micros: int | None
+    currency_code: str | None
+
+
+async def caller_by_key(connection: Connection, key_hash: bytes) -> Caller | None:
+    """Who holds the API key with this SHA-256; None: nobody."""
+    row = await connection.fetchrow(QUERIES["caller_by_key"], key_hash)
+    if row is None:
+        return None
+    return Caller(
+        organisation_id=row["organisation_id"], role=Role(row["role"]), key_label=row["label"]
+    )
+
+
+async def channel_terms(
+    connection: Connection, organisation_id: UUID, channel: Channel
+) -> ChannelTerms | None:
+    """None: the channel is not configured."""
+    row = await connection.fetchrow(QUERIES["get_terms"], organisation_id, channel)
+    return None if row is None else ChannelTerms(**row)

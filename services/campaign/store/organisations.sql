@@ -1,0 +1,24 @@
+-- name: caller_by_key
+SELECT organisation_id, role, label FROM api_key WHERE key_hash = $1
+
+-- name: insert_organisation
+INSERT INTO organisation (id, name) VALUES ($1, $2)
+ON CONFLICT (id) DO NOTHING
+
+-- name: insert_key
+INSERT INTO api_key (key_hash, organisation_id, role, label) VALUES ($1, $2, $3, $4)
+ON CONFLICT (key_hash) DO NOTHING
+
+-- name: put_account
+INSERT INTO provider_account (organisation_id, channel, settings, secret, segments_per_second_max,
+                              price_per_segment_micros, currency_code)
+VALUES ($1, $2, $3::jsonb, $4, $5, $6, $7)
+ON CONFLICT (organisation_id, channel) DO UPDATE
+    SET settings = excluded.settings, secret = excluded.secret, update_time = now(),
+        segments_per_second_max = excluded.segments_per_second_max,
+        price_per_segment_micros = excluded.price_per_segment_micros, currency_code = excluded.currency_code
+
+-- name: get_terms
+SELECT segments_per_second_max, price_per_segment_micros, currency_code
+FROM provider_account
+WHERE organisation_id = $1 AND channel = $2

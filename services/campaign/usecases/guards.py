@@ -1,0 +1,108 @@
+"""Checks that several use cases make."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from outreach.errors import OutreachError, Violation
+from outreach.vocabulary import CampaignAction, CampaignStatus, Channel
+from services.campaign.domain.content import Problem
+from services.campaign.domain.etag import etag_of
+from services.campaign.domain.lifecycle import ACTION_STATUSES, allowed_actions
+from services.campaign.store import Connection
+from services.campaign.store.campaigns import CampaignRecord, get_campaign
+from services.campaign.store.organisations import ChannelTerms, channel_terms
+
+
+async def require_campaign(
+    connection: Connection, organisation_id: UUID, campaign_id: UUID, *, locked: bool = False
+) -> CampaignRecord:
+    """The campaign, or CAMPAIGN_NOT_FOUND: also when it is another organisation's."""
+    campaign = await get_campaign(connection, organisation_id, campaign_id, locked=locked)
+    if campaign is None:
+        raise OutreachError("CAMPAIGN_NOT_FOUND", "There is no campaign with this id.")
+    return campaign
+
+
+def require_action(campaign: CampaignRecord, action: CampaignAction) -> None:
+    """Refuses what the campaign's state does not allow: ACTION_NOT_ALLOWED, and why."""
+    stopped = campaign.stop_time is not None
+    if action in allowed_actions(campaign.status, campaign.counts, stopped=stopped):
+        return
+    why, text = _why_not(campaign, action)
+    raise OutreachError(
+        "ACTION_NOT_ALLOWED",
+        text,
+        metadata={
+            "action": action.name,
+            "status": campaign.status.name,
+            "allowed_statuses": ",".join(status.name for status in ACTION_STATUSES[action]),
+            "why": why,
+        },
+        violations=_as_violations(campaign.problems) if why == "TEMPLATE_INVALID" else (),
+    )
+
+
+def require_etag(campaign: CampaignRecord, etag: str) -> None:
+    """Refuses an etag that is given and not the current one: ETAG_MISMATCH."""
+    current = etag_of(campaign.id, campaign.version)
+    if etag and etag != current:
+        raise OutreachError(
+            "ETAG_MISMATCH",
+            "The campaign was changed meanwhile; get it and decide again.",
+            metadata={"current_etag": current},
+        )
+
+
+async def require_channel(
+    connection: Connection, organisation_id: UUID, channel: Channel
+) -> ChannelTerms:
+    """The channel's terms, or CHANNEL_NOT_CONFIGURED."""
+    terms = await channel_terms(connection, organisation_id, channel)
+    if terms is None:
+        raise OutreachError(
+            "CHANNEL_NOT_CONFIGURED",
+            f"The organisation has no provider credentials for {channel.name}.",
+            metadata={"channel": channel.name},
+        )
+    return terms
+
+
+def require_template(campaign: CampaignRecord, purpose: str) -> None:
+    """Refuses a template that can't be rendered at all; unknown placeholders are no obstacle."""
+    unreadable = [
+        problem
+        for problem in campaign.problems
+        if problem.reason in ("TEMPLATE_EMPTY", "TEMPLATE_MALFORMED")
+    ]
+    if unreadable:
+        raise OutreachError(
+            "ACTION_NOT_ALLOWED",
+            f"The template is not valid: {unreadable[0].description}",
+            metadata={
+                "action": purpose,
+                "status": campaign.status.name,
+                "why": "TEMPLATE_INVALID",
+            },
+            violations=_as_violations(unreadable),
+        )
+
+
+def _why_not(campaign: CampaignRecord, action: CampaignAction) -> tuple[str, str]:
+    if action is CampaignAction.RUN and campaign.status is CampaignStatus.CREATED:
+        if campaign.counts.total == 0:
+            return "CONTACTS_MISSING", "Import contacts before the campaign is run."
+        first = campaign.problems[0].description if campaign.problems else ""
+        return "TEMPLATE_INVALID", f"The template is not valid yet: {first}"
+    if action is CampaignAction.IMPORT_CONTACTS and campaign.counts.total > 0:
+        return "CONTACTS_IMPORTED", "Contacts are imported once; make another campaign."
+    return (
+        "STATUS",
+        f"{action.name} is not possible while the campaign is {campaign.status.name}.",
+    )
+
+
+def _as_violations(problems: Sequence[Problem]) -> list[Violation]:
+    return [
+        Violation(f"campaign.{problem.field}", problem.reason, problem.description)
+        for problem in problems
+    ]
