@@ -1,6 +1,7 @@
 """One NATS connection a process, kept up for ever.
 
-nats-py's defaults give up after 60 reconnects and notice a hung server only after minutes; neither suits a service.
+nats-py's defaults give up after 60 reconnects and notice a hung server only after minutes; neither
+suits a service.
 """
 
 import asyncio
@@ -29,7 +30,8 @@ class NatsNotConnected(Exception):
 class NatsConnection:
     """The connection and what stands on it. Made by `nats_connection`.
 
-    `client` may be used for subscriptions once `connected` has been waited for; it reconnects by itself.
+    `client` may be used for subscriptions once `connected` has been waited for; it reconnects by
+    itself.
     """
 
     def __init__(self, client: Client) -> None:
@@ -54,9 +56,9 @@ class NatsConnection:
 
 @asynccontextmanager
 async def nats_connection(url: str, *, name: str) -> AsyncIterator[NatsConnection]:
-    """Connect in the background and stay connected until the block ends; a server that is down is waited for.
+    """Connect in the background and stay connected until the block ends.
 
-    `name` is what the server's monitoring shows.
+    A server that is down is waited for. `name` is what the server's monitoring shows.
     """
 
     async def on_error(error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -19,13 +20,15 @@ PullSubscription = JetStreamContext.PullSubscription
 NATS_FAULTS: Final = (NatsError, JetStreamError, NatsNotConnected, OSError, TimeoutError)
 
 _FAULT_PAUSE_SECONDS_MAX = 2.0
+_REFUSED_PAUSE_SECONDS = 0.1
 _log = structlog.get_logger(__name__)
 
 
 class PullConsumer:
-    """Fetches from one durable consumer. A fault is waited out, never raised: the work is redelivered anyway.
+    """Fetches from one durable consumer. A fault is waited out, never raised: the work comes again.
 
-    `ensure` makes stream and consumer where they are missing (a wiped store) and is called after each fault.
+    `ensure` makes stream and consumer where they are missing (a wiped store) and is called after
+    each fault.
     """
 
     def __init__(
@@ -44,13 +47,17 @@ class PullConsumer:
         self._faults = 0
 
     async def fetch(self, batch_max: int, *, wait_seconds: float) -> list[Msg]:
-        """Up to `batch_max` messages; empty when none came within `wait_seconds`, or after a fault."""
+        """Up to `batch_max` messages; empty when none came in `wait_seconds`, or after a fault."""
+        begun = time.monotonic()
         try:
             subscription = self._subscription or await self._subscribe()
             messages = await subscription.fetch(batch_max, timeout=wait_seconds)
         except TimeoutError:
-            # nothing there; or the consumer is gone, which a fetch can't tell: a wiped store never answers
-            return await self._after_silence()
+            # Nothing there; or the consumer is gone, which a fetch can't tell.
+            await self._after_silence()
+            if time.monotonic() - begun < wait_seconds / 2:
+                await asyncio.sleep(_REFUSED_PAUSE_SECONDS)  # answered early: turned away
+            return []
         except NATS_FAULTS as error:
             await self._after_fault(error)
             return []
@@ -65,14 +72,13 @@ class PullConsumer:
         )
         return self._subscription
 
-    async def _after_silence(self) -> list[Msg]:
+    async def _after_silence(self) -> None:
         if self._subscription is not None:
             try:
                 self._connection.require()
                 await self._subscription.consumer_info()
             except NATS_FAULTS as error:
                 await self._after_fault(error)
-        return []
 
     async def _after_fault(self, error: Exception) -> None:
         self._faults += 1

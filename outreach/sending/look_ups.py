@@ -1,0 +1,73 @@
+"""Look-ups: asking the provider what became of attempts whose outcome is unknown."""
+
+import asyncio
+from typing import Final, Generic
+from uuid import UUID
+
+import grpc.aio
+import structlog
+
+from outreach.internal.v1 import delivery_pb2
+from outreach.sending.contents import PreparedCampaigns
+from outreach.sending.outcomes import AttemptOutcome
+from outreach.sending.provider import CampaignNotSendable, PreparedT, Provider
+from outreach.sending.reporter import Reporter
+from outreach.sending.stream import DeliveryStream, StreamLost
+
+#: Attempts asked for at a time.
+ATTEMPTS_MAX: Final = 200
+#: Look-ups at the provider at once; they share its concurrency with the sends.
+CONCURRENCY_MAX: Final = 4
+
+_log = structlog.get_logger(__name__)
+
+
+class LookUps(Generic[PreparedT]):
+    """Works on look-up jobs. What could not be looked up is due again later."""
+
+    def __init__(
+        self,
+        stream: DeliveryStream,
+        reporter: Reporter,
+        campaigns: PreparedCampaigns[PreparedT],
+        provider: Provider[PreparedT],
+    ) -> None:
+        self._stream = stream
+        self._reporter = reporter
+        self._campaigns = campaigns
+        self._provider = provider
+        self._turn = asyncio.Semaphore(CONCURRENCY_MAX)
+
+    async def run(self, organisation_id: UUID, campaign_id: str) -> None:
+        """Look up what is due for a campaign now; returns when the answers are committed."""
+        try:
+            due = await self._stream.look_up(campaign_id=campaign_id, limit=ATTEMPTS_MAX)
+            if not due.attempts:
+                return
+            prepared = await self._campaigns.get(organisation_id, campaign_id, due.content_hash)
+        except (StreamLost, CampaignNotSendable) as error:
+            _log.warning("look_up_failed", campaign_id=campaign_id, error=type(error).__name__)
+            return
+        except grpc.aio.AioRpcError as error:
+            _log.warning("look_up_failed", campaign_id=campaign_id, error=error.code().name)
+            return
+        async with asyncio.TaskGroup() as tasks:
+            asked = [
+                tasks.create_task(self._look_up(prepared, attempt)) for attempt in due.attempts
+            ]
+        outcomes = [outcome for task in asked if (outcome := task.result()) is not None]
+        # not journaled: lost with this process, they are asked for again
+        through = self._reporter.submit(campaign_id, outcomes, journaled=False)
+        await self._reporter.acked_through(through if outcomes else 0)
+        _log.info(
+            "looked_up",
+            campaign_id=campaign_id,
+            due=len(due.attempts),
+            answered=len(outcomes),
+        )
+
+    async def _look_up(
+        self, prepared: PreparedT, attempt: delivery_pb2.UnknownAttempt
+    ) -> AttemptOutcome | None:
+        async with self._turn:
+            return await self._provider.look_up(prepared, attempt)

@@ -1,0 +1,115 @@
+"""What a sender learned about one attempt, and what a provider answered to one request."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from outreach.internal.v1 import delivery_pb2
+from outreach.vocabulary import FailureReason, Outcome
+
+#: Of two things learned about the same attempt the higher one is kept.
+_RANK: Final = {
+    Outcome.NOT_FOUND: 0,
+    Outcome.UNKNOWN: 1,
+    Outcome.HANDED_BACK: 2,
+    Outcome.ACCEPTED: 3,
+    Outcome.DEFERRED: 4,
+    Outcome.REJECTED: 5,
+    Outcome.FAILED: 5,
+    Outcome.OPTED_OUT: 5,
+    Outcome.DELIVERED: 6,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOutcome:
+    """One attempt's outcome (`outreach.internal.v1.Report` has the meaning of each field).
+
+    `segments` is 0 where it is not known. `failure_reason` goes with REJECTED and FAILED.
+    """
+
+    number: int
+    attempt: int
+    outcome: Outcome
+    provider_message_id: str = ""
+    failure_reason: FailureReason | None = None
+    provider_code: str = ""
+    segments: int = 0
+
+    def to_report(self) -> delivery_pb2.Report:
+        """The outcome as it goes over the stream."""
+        return delivery_pb2.Report(
+            number=self.number,
+            attempt=self.attempt,
+            outcome=int(self.outcome),  # type: ignore[arg-type]  # same numbers, held by a test
+            provider_message_id=self.provider_message_id,
+            failure_reason=int(self.failure_reason or 0),  # type: ignore[arg-type]
+            provider_code=self.provider_code,
+            segments=self.segments,
+        )
+
+    @classmethod
+    def from_report(cls, report: delivery_pb2.Report) -> "AttemptOutcome":
+        """The outcome that a report carries."""
+        return cls(
+            number=report.number,
+            attempt=report.attempt,
+            outcome=Outcome(report.outcome),
+            provider_message_id=report.provider_message_id,
+            failure_reason=FailureReason(report.failure_reason) if report.failure_reason else None,
+            provider_code=report.provider_code,
+            segments=report.segments,
+        )
+
+
+def merged(first: AttemptOutcome, second: AttemptOutcome) -> AttemptOutcome:
+    """One outcome out of two for the same attempt, in either order.
+
+    The higher rank wins; the provider's id and the segments are kept from wherever they were known.
+    """
+    high, low = (second, first) if _RANK[second.outcome] > _RANK[first.outcome] else (first, second)
+    return AttemptOutcome(
+        high.number,
+        high.attempt,
+        high.outcome,
+        high.provider_message_id or low.provider_message_id,
+        high.failure_reason,
+        high.provider_code,
+        max(high.segments, low.segments),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The request is over and every message of it has an outcome.
+
+    `concurrent_requests`: how many requests of the account the provider had at once, if it says so.
+    """
+
+    outcomes: Sequence[AttemptOutcome]
+    concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The provider had too much to do; nothing was created. The same attempt may be tried again."""
+
+    concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """No byte of the request left this host. `cause` is for the log: the name of the error."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRefused:
+    """The provider refuses the account: nothing was created, and nothing will be for others."""
+
+    failure_reason: FailureReason
+    provider_code: str
+
+
+Answer = Answered | Throttled | NotSent | AccountRefused

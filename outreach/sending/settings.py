@@ -1,0 +1,39 @@
+"""Settings that all senders share, read from `OUTREACH_*`."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SendingSettings(BaseSettings):
+    """How a sender reaches the rest of the system."""
+
+    model_config = SettingsConfigDict(env_prefix="OUTREACH_", extra="ignore")
+
+    nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS with JetStream.")
+    campaign_internal_address: str = Field(
+        default="127.0.0.1:50052", description="`host:port` of the campaign service's inner port."
+    )
+    internal_token: SecretStr = Field(
+        min_length=32, description="Bearer token of outreach.internal.v1."
+    )
+    attempt_token_key: SecretStr = Field(
+        min_length=32,
+        description="Signs the tokens in callback URLs; the same for all senders of a channel.",
+    )
+    sender_journal_dir: Path = Field(
+        description="Directory of the senders' journals; shared by the senders of one machine."
+    )
+    sender_reports_linger_seconds: float = Field(
+        default=0.01, ge=0, le=1, description="How long a report may wait for others."
+    )
+    sender_reports_unacknowledged_max: int = Field(
+        default=10_000, ge=1, description="With more, nothing is claimed and nothing forwarded."
+    )
+    sender_drain_seconds_max: float = Field(
+        default=25.0,
+        gt=0,
+        description="Time after SIGTERM to finish what has begun and have it committed.",
+    )
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")

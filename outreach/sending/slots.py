@@ -1,0 +1,295 @@
+"""Slots: the tasks that have requests under way. One lane an organisation, each with its own limit.
+
+A slot takes the next parcel (what goes into one request) of a lane that may send more, sends it,
+and hands the outcomes over. Slots live as long as the process: nothing is created per message.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic
+from uuid import UUID
+
+import structlog
+
+from outreach.internal.v1 import delivery_pb2
+from outreach.sending.journal import Journal
+from outreach.sending.outcomes import (
+    AccountRefused,
+    Answer,
+    Answered,
+    AttemptOutcome,
+    NotSent,
+    Throttled,
+)
+from outreach.sending.pacing import AdaptiveConcurrency
+from outreach.sending.provider import PreparedT, Provider, WindowOver
+from outreach.vocabulary import Outcome
+
+#: After a refusal the next try waits this long, then twice as long each time, give or take 10 %.
+RETRY_SECONDS_MIN: Final = 0.1
+RETRY_SECONDS_MAX: Final = 2.0
+#: With more lanes than this, those without work are forgotten.
+LANES_MAX: Final = 1_000
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Claim(Generic[PreparedT]):
+    """Messages claimed together. `settle` gets each outcome exactly once.
+
+    `deadline_seconds` on `time.monotonic`. `refuse`: the provider refuses the account. `is_over`:
+    what has not begun is handed back.
+    """
+
+    campaign_id: bytes
+    instance_index: int
+    prepared: PreparedT
+    deadline_seconds: float
+    settle: Callable[[Sequence[AttemptOutcome]], None]
+    refuse: Callable[[AccountRefused], None]
+    is_over: Callable[[], bool]
+
+
+@dataclass(eq=False, slots=True)
+class _Parcel(Generic[PreparedT]):
+    claim: Claim[PreparedT]
+    messages: Sequence[delivery_pb2.ClaimedMessage]
+
+
+class _Begin:
+    """What a provider calls before the first byte can leave."""
+
+    __slots__ = ("_campaign_id", "_deadline", "_index", "_journal", "_messages", "begun")
+
+    def __init__(
+        self,
+        journal: Journal,
+        claim: Claim[PreparedT],
+        messages: Sequence[delivery_pb2.ClaimedMessage],
+    ) -> None:
+        self._journal = journal
+        self._campaign_id = claim.campaign_id
+        self._index = claim.instance_index
+        self._deadline = claim.deadline_seconds
+        self._messages = messages
+        self.begun = False
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self._deadline:
+            raise WindowOver
+        self.begun = True  # before the writes: one that fails may follow others that did not
+        for message in self._messages:
+            self._journal.begun(self._index, self._campaign_id, message.number, message.attempt)
+
+    def clear(self) -> None:
+        """The request created nothing."""
+        if not self.begun:
+            return
+        self.begun = False
+        try:
+            for message in self._messages:
+                self._journal.not_created(
+                    self._index, self._campaign_id, message.number, message.attempt
+                )
+        except OSError as error:
+            # still true; only after a kill would the attempt be taken for unknown
+            _log.error("journal_write_failed", error=error.strerror)
+
+
+class Lane(Generic[PreparedT]):
+    """One organisation's share: its limit, what waits, what is under way."""
+
+    def __init__(self, pacing: AdaptiveConcurrency, messages_per_request_max: int) -> None:
+        self.pacing = pacing
+        self.ready: deque[_Parcel[PreparedT]] = deque()
+        self.sending = 0
+        #: Jobs that claim for it; they take turns.
+        self.jobs = 0
+        self.claiming = asyncio.Lock()
+        self._per_request = messages_per_request_max
+        self._room_made: asyncio.Event | None = None
+
+    @property
+    def has_next(self) -> bool:
+        """Whether a slot may take a parcel."""
+        return bool(self.ready) and self.sending < self.pacing.limit
+
+    def _parcels_missing(self) -> int:
+        return 2 * self.pacing.limit + 16 - len(self.ready)
+
+    def _has_room(self) -> bool:
+        return self._parcels_missing() >= self.pacing.limit
+
+    async def room(self) -> int:
+        """Wait until a claim is worth asking for; how many messages it should be for.
+
+        The next claim is asked for while the one before is being sent, so about two rounds of
+        requests lie ready; no more, because a send window is running for them.
+        """
+        while not self._has_room():
+            self._room_made = asyncio.Event()
+            await self._room_made.wait()
+        return self._parcels_missing() * self._per_request
+
+    def taken(self) -> None:
+        """A parcel left the queue."""
+        if self._room_made is not None and self._has_room():
+            self._room_made.set()
+            self._room_made = None
+
+
+class Slots(Generic[PreparedT]):
+    """All requests of this process. `slots_max`: requests at once, over all organisations."""
+
+    def __init__(
+        self,
+        provider: Provider[PreparedT],
+        journal: Journal,
+        *,
+        slots_max: int,
+        concurrency_start: int,
+    ) -> None:
+        self._provider = provider
+        self._journal = journal
+        self._slots_max = slots_max
+        self._concurrency_start = concurrency_start
+        self._per_request = provider.messages_per_request_max
+        self._lanes: dict[UUID, Lane[PreparedT]] = {}
+        self._order: deque[Lane[PreparedT]] = deque()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._draining = False
+
+    def lane(self, organisation_id: UUID) -> Lane[PreparedT]:
+        """The organisation's lane."""
+        lane = self._lanes.get(organisation_id)
+        if lane is None:
+            self._forget_idle_lanes()
+            pacing = AdaptiveConcurrency(start=self._concurrency_start, limit_max=self._slots_max)
+            lane = self._lanes[organisation_id] = Lane(pacing, self._per_request)
+            self._order.append(lane)
+        return lane
+
+    def _forget_idle_lanes(self) -> None:
+        if len(self._lanes) < LANES_MAX:
+            return
+        for organisation_id, lane in [*self._lanes.items()]:
+            if not (lane.ready or lane.sending or lane.jobs):
+                del self._lanes[organisation_id]
+                self._order.remove(lane)
+
+    def submit(
+        self,
+        lane: Lane[PreparedT],
+        claim: Claim[PreparedT],
+        messages: Sequence[delivery_pb2.ClaimedMessage],
+    ) -> None:
+        """Queue a claim's messages."""
+        size = self._per_request
+        parcels = [
+            _Parcel(claim, messages[start : start + size])
+            for start in range(0, len(messages), size)
+        ]
+        lane.ready.extend(parcels)
+        self._wake(len(parcels))
+
+    def drain(self) -> None:
+        """Hand back what has not begun; requests under way go on to their end."""
+        self._draining = True
+        self._wake(self._slots_max)
+
+    async def run(self) -> None:
+        """Work for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self._slots_max):
+                tasks.create_task(self._slot())
+
+    def _wake(self, count: int) -> None:
+        while count and self._idle:
+            idle = self._idle.pop()
+            if not idle.done():
+                idle.set_result(None)
+                count -= 1
+
+    def _next_lane(self) -> Lane[PreparedT] | None:
+        for _ in range(len(self._order)):
+            lane = self._order[0]
+            self._order.rotate(-1)
+            if lane.has_next:
+                return lane
+        return None
+
+    async def _slot(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            lane = self._next_lane()
+            if lane is None:
+                idle = loop.create_future()
+                self._idle.append(idle)
+                await idle
+                continue
+            parcel = lane.ready.popleft()
+            lane.sending += 1
+            lane.taken()
+            try:
+                await self._send(lane, parcel)
+            finally:
+                lane.sending -= 1
+                if lane.pacing.limit > lane.sending + 1:
+                    self._wake(1)  # the limit has grown: one more may work beside this one
+
+    async def _send(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT]) -> None:
+        claim = parcel.claim
+        pause = RETRY_SECONDS_MIN
+        while not (self._draining or claim.is_over()):
+            begin = _Begin(self._journal, claim, parcel.messages)
+            at_limit = lane.sending >= lane.pacing.limit
+            begun_seconds = time.monotonic()
+            answer = await self._ask(claim, parcel, begin)
+            if type(answer) is Answered:
+                lane.pacing.on_answer(at_limit=at_limit)
+                claim.settle(answer.outcomes)
+                return
+            begin.clear()
+            if type(answer) is AccountRefused:
+                claim.refuse(answer)
+                break
+            now = time.monotonic()
+            if type(answer) is Throttled:
+                lane.pacing.on_throttled(
+                    begun_seconds=begun_seconds,
+                    now_seconds=now,
+                    concurrent_requests=answer.concurrent_requests,
+                )
+            pause_seconds = pause * random.uniform(0.9, 1.1)
+            if now + pause_seconds >= claim.deadline_seconds:
+                break
+            await asyncio.sleep(pause_seconds)
+            pause = min(RETRY_SECONDS_MAX, pause * 2)
+        claim.settle(
+            [
+                AttemptOutcome(message.number, message.attempt, Outcome.HANDED_BACK)
+                for message in parcel.messages
+            ]
+        )
+
+    async def _ask(
+        self, claim: Claim[PreparedT], parcel: _Parcel[PreparedT], begin: _Begin
+    ) -> Answer:
+        try:
+            return await self._provider.send(claim.prepared, parcel.messages, begin)
+        except Exception as error:  # noqa: BLE001 - a fault of the adapter; the claim must not hang
+            # no traceback: its frames hold recipients
+            _log.error("provider_adapter_failed", error=type(error).__name__, begun=begin.begun)
+            if not begin.begun:
+                return NotSent(type(error).__name__)
+            return Answered(
+                [
+                    AttemptOutcome(message.number, message.attempt, Outcome.UNKNOWN)
+                    for message in parcel.messages
+                ]
+            )
