@@ -33,6 +33,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@echo "$(CURDIR)" > $@
 
 setup: $(STAMP) ## Make the environment (every other target does it when needed)
+	@:
 
 demo: $(STAMP) ## Run one real SMS campaign end to end on this machine and account for every message
 	@$(BIN)/outreach demo $(ARGS)
