@@ -113,8 +113,9 @@ async def get_campaign(
     connection: Connection, organisation_id: UUID, campaign_id: UUID, *, locked: bool = False
 ) -> CampaignRecord | None:
     """None: the organisation has no such campaign. `locked`: no one else changes it until commit."""
-    query = QUERIES["get_campaign_locked"] if locked else QUERIES["get_campaign"]
-    row = await connection.fetchrow(query, organisation_id, campaign_id)
+    if locked:
+        await connection.execute(QUERIES["lock_campaign"], organisation_id, campaign_id)
+    row = await connection.fetchrow(QUERIES["get_campaign"], organisation_id, campaign_id)
     return None if row is None else campaign_of(row)
 
 

@@ -4,12 +4,9 @@ FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
 WHERE c.organisation_id = $1 AND c.id = $2
 
--- name: get_campaign_locked
-SELECT c.*, t.content, t.content_hash, t.columns, t.problems
-FROM campaign c
-JOIN campaign_content t ON t.campaign_id = c.id
-WHERE c.organisation_id = $1 AND c.id = $2
-FOR NO KEY UPDATE OF c
+-- name: lock_campaign
+-- A statement of its own: one that locks and joins would show the content as it was before it waited for the lock.
+SELECT id FROM campaign WHERE organisation_id = $1 AND id = $2 FOR NO KEY UPDATE
 
 -- name: list_campaigns
 -- Ids are UUIDv7: their order is that of creation. NULL or empty: no filter.
