@@ -161,7 +161,7 @@ class Bench:
         """Wait until no callback is still to be made."""
         await eventually(self._is_settled, 20, "all callbacks made")
 
-    def _is_settled(self) -> Awaitable[bool]:
+    def _is_settled(self) -> bool | Awaitable[bool]:
         async def asked() -> bool:
             return bool((await self.ledger())["messages_with_pending_callbacks"] == 0)
 

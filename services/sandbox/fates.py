@@ -119,16 +119,18 @@ class Fates:
         code = self._outcome.pick(draws[2])
         lost, duplicated = self._callbacks(to) if self._callback_faults else (0, 0)
         rejected = self._rejected.pick(draws[0])
+        early = draws[3] < knobs.callback_early_share
+        delay_seconds = self._delay_seconds_min + draws[5] * self._delay_seconds_range
         return Fate(
             rejected_code=rejected,
             transport_fault=self._transport.pick(draws[1]) if rejected is None else None,
             final_status=_final_status(code),
             error_code=code or 0,
-            early=draws[3] < knobs.callback_early_share,
+            early=early,
             reordered=draws[4] < knobs.callback_reordered_share,
             lost_steps=lost,
             duplicated_steps=duplicated,
-            final_delay_seconds=self._delay_seconds_min + draws[5] * self._delay_seconds_range,
+            final_delay_seconds=0.0 if early else delay_seconds,
             latency_seconds=(knobs.latency_ms + draws[6] * knobs.latency_jitter_ms) / 1000,
         )
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+# Most records are a few hundred bytes; the longest has 1,600 escaped characters and a long URL.
+_READ_BYTES = 1 << 10
 _READ_BYTES_MAX = 1 << 16
 
 
@@ -61,7 +63,9 @@ class Journal:
 
     def read(self, offset: int) -> list[Any]:
         """The record at an offset given by `append` or `replay`."""
-        line = os.pread(self._descriptor, _READ_BYTES_MAX, offset)
+        line = os.pread(self._descriptor, _READ_BYTES, offset)
+        if b"\n" not in line:
+            line = os.pread(self._descriptor, _READ_BYTES_MAX, offset)
         record: list[Any] = orjson.loads(line[: line.index(b"\n")])
         return record
 

@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
-from pydantic import BaseModel
+import structlog
+from pydantic import BaseModel, ValidationError
 
 from services.sandbox.fates import Fates
 from services.sandbox.knobs import Knobs
+
+_log = structlog.get_logger("sandbox")
 
 
 class _Kept(BaseModel):
@@ -27,8 +30,7 @@ class KnobStore:
         self.seed = seed
         current = initial
         if path is not None and path.exists():
-            kept = _Kept.model_validate_json(path.read_bytes())
-            current = kept.current if kept.initial == initial else initial
+            current = _kept_knobs(path, initial)
         self.fates = Fates(current, seed)
 
     @property
@@ -42,6 +44,16 @@ class KnobStore:
             kept = _Kept(initial=self._initial, current=knobs)
             replace_file(self._path, kept.model_dump_json().encode())
         self.fates = Fates(knobs, self.seed)
+
+
+def _kept_knobs(path: Path, initial: Knobs) -> Knobs:
+    try:
+        kept = _Kept.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        # Written by a version with other knobs.
+        _log.warning("kept_knobs_ignored", problems=error.error_count())
+        return initial
+    return kept.current if kept.initial == initial else initial
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -126,6 +126,8 @@ async def test_early_callbacks_come_before_the_answer() -> None:
         message = await bench.send(TO, "a")
         assert bench.receiver.statuses("a") == ["queued", "sending", "sent", "delivered"]
         assert message.status == "accepted"
+        fetched = await bench.twilio.messages(message.sid).fetch_async()
+        assert fetched.status == "delivered"
 
 
 async def test_delays_are_kept() -> None:

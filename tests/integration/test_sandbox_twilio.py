@@ -47,14 +47,14 @@ async def test_a_plain_sender_starts_queued_and_ends_as_the_fate_says() -> None:
         assert (created.status, created.from_, created.num_segments) == ("queued", SENDER, "2")
         assert created.messaging_service_sid is None
 
-        def final() -> Awaitable[Any]:
-            return fetch_final(created.sid)
+        def has_failed() -> bool | Awaitable[bool]:
+            return asked()
 
-        async def fetch_final(sid: str) -> Any:
-            message = await bench.twilio.messages(sid).fetch_async()
-            return message if message.error_code else None
+        async def asked() -> bool:
+            return (await bench.twilio.messages(created.sid).fetch_async()).error_code is not None
 
-        message = await eventually(final)
+        await eventually(has_failed)
+        message = await bench.twilio.messages(created.sid).fetch_async()
         assert (message.status, message.error_code) == ("undelivered", 30003)
         assert message.date_sent is not None
 

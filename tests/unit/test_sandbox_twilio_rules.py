@@ -7,6 +7,7 @@ from twilio.request_validator import RequestValidator
 
 from services.sandbox.fates import fate_of
 from services.sandbox.journal import Journal
+from services.sandbox.knob_store import KnobStore
 from services.sandbox.knobs import Knobs
 from services.sandbox.twilio.ledger import Accepted, MessageLedger, attempt_of
 from services.sandbox.twilio.retry_policy import retry_delay_seconds, retry_policy
@@ -151,3 +152,11 @@ def test_a_message_moves_through_its_statuses_in_time(tmp_path: Path) -> None:
     assert seen == ["accepted", "queued", "sending", "sent", "delivered"]
     assert [step for _, step in sorted(ledger.callbacks(number))] == [0, 0, 1, 2, 3]
     journal.close()
+
+
+def test_kept_knobs_of_another_version_are_left_aside(tmp_path: Path) -> None:
+    path = tmp_path / "knobs.json"
+    KnobStore(Knobs(), "s", path).set(Knobs(latency_ms=7))
+    assert KnobStore(Knobs(), "s", path).knobs.latency_ms == 7
+    path.write_text('{"initial": {}, "current": {"a_knob_of_the_past": 1}}')
+    assert KnobStore(Knobs(latency_ms=1), "s", path).knobs.latency_ms == 1

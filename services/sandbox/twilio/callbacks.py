@@ -33,7 +33,13 @@ class SignedPoster:
         """Status of the answer, or why there was none. Field names are unique and sorted."""
         address, _, fragment = url.partition("#")
         policy = retry_policy(fragment)
-        body = "&".join([f"{name}={quote_plus(value)}" for name, value in fields])
+        # Most values are SIDs and words: quoting those would cost more than signing.
+        body = "&".join(
+            [
+                f"{name}={value if value.isascii() and value.isalnum() else quote_plus(value)}"
+                for name, value in fields
+            ]
+        )
         headers = (
             f"X-Twilio-Signature: {signature(self._auth_token, address, fields)}\r\n"
             f"I-Twilio-Idempotency-Token: {token}\r\nUser-Agent: TwilioProxy/1.1\r\nAccept: */*\r\n"
@@ -117,9 +123,10 @@ class CallbackDispatcher:
 
     async def _make(self, number: int, step: int, retries_made: int) -> None:
         generation = self._generation
-        url = self._ledger.contents(number).callback
+        contents = self._ledger.contents(number)
+        url = contents.callback
         token = _idempotency_token(self._ledger.sid(number), step)
-        outcome = await self._poster.post(url, self._fields(number, step), token)
+        outcome = await self._poster.post(url, self._fields(number, step, contents.sender), token)
         if generation != self._generation:
             return
         self.counts["made"] += 1
@@ -141,7 +148,7 @@ class CallbackDispatcher:
             self._ledger.note_done(self._done)
             self._done = []
 
-    def _fields(self, number: int, step: int) -> list[tuple[str, str]]:
+    def _fields(self, number: int, step: int, sender: str) -> list[tuple[str, str]]:
         # In the order of their names: the signature is made over them as they stand.
         status, code = self._ledger.step_status(number, step)
         sid = self._ledger.sid(number)
@@ -149,7 +156,7 @@ class CallbackDispatcher:
         if code:
             fields.append(("ErrorCode", str(code)))
         fields += [
-            ("From", self._ledger.contents(number).sender),
+            ("From", sender),
             ("MessageSid", sid),
             ("MessageStatus", status),
         ]
