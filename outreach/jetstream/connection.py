@@ -7,11 +7,13 @@ suits a service.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Final
 
 import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from nats.js.errors import Error as JetStreamError
 
 PING_INTERVAL_SECONDS = 2
 PINGS_OUTSTANDING_MAX = 2
@@ -25,6 +27,10 @@ _log = structlog.get_logger(__name__)
 
 class NatsNotConnected(Exception):
     """NATS can't be reached at this moment; the connection is being set up again."""
+
+
+#: What a call may raise when NATS or JetStream is not there, slow, or refuses.
+NATS_FAULTS: Final = (NatsError, JetStreamError, NatsNotConnected, OSError, TimeoutError)
 
 
 class NatsConnection:
@@ -95,5 +101,5 @@ async def nats_connection(url: str, *, name: str) -> AsyncIterator[NatsConnectio
         connecting.cancel()
         with suppress(asyncio.CancelledError, NatsError, OSError):
             await connecting
-        with suppress(NatsError, OSError, TimeoutError):
+        with suppress(*NATS_FAULTS):
             await connection.client.close()

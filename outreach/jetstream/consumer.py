@@ -4,20 +4,15 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import structlog
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.errors import Error as JetStreamError
 
-from outreach.jetstream.connection import NatsConnection, NatsNotConnected
+from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 
 #: Named, because nats-py shows its pull subscription only as an inner class.
 PullSubscription = JetStreamContext.PullSubscription
-
-NATS_FAULTS: Final = (NatsError, JetStreamError, NatsNotConnected, OSError, TimeoutError)
 
 _FAULT_PAUSE_SECONDS_MAX = 2.0
 _REFUSED_PAUSE_SECONDS = 0.1

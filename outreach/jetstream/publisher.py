@@ -6,10 +6,7 @@ a bound on how many wait and a time-out each.
 
 import asyncio
 
-from nats.errors import Error as NatsError
-from nats.js.errors import Error as JetStreamError
-
-from outreach.jetstream.connection import NatsConnection, NatsNotConnected
+from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 
 
 class NotStored(Exception):
@@ -48,13 +45,7 @@ class Publisher:
                         timeout=self._ack_seconds_max,
                         headers={"Nats-Msg-Id": message_id},
                     )
-                except (
-                    NatsError,
-                    JetStreamError,
-                    NatsNotConnected,
-                    OSError,
-                    TimeoutError,
-                ) as error:
+                except NATS_FAULTS as error:
                     if attempt == self._attempts_max:
                         raise NotStored(type(error).__name__) from error
                 else:

@@ -18,7 +18,8 @@ import structlog
 from nats.aio.msg import Msg
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.jetstream.consumer import NATS_FAULTS, PullConsumer
+from outreach.jetstream.connection import NATS_FAULTS
+from outreach.jetstream.consumer import PullConsumer
 from outreach.jetstream.publisher import NotStored, Publisher
 from outreach.sending.attempt_token import AttemptId
 from outreach.sending.outcomes import AttemptOutcome

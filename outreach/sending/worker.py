@@ -15,7 +15,8 @@ import structlog
 from nats.aio.msg import Msg
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.jetstream.consumer import NATS_FAULTS, PullConsumer
+from outreach.jetstream.connection import NATS_FAULTS
+from outreach.jetstream.consumer import PullConsumer
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import JOB_ACK_WAIT_SECONDS
 from outreach.sending.contents import Accounts, PreparedCampaigns

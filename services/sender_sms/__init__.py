@@ -1,0 +1,1 @@
+"""The SMS sender: Twilio behind `outreach.sending`, and the endpoint of Twilio's webhooks."""

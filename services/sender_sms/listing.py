@@ -1,0 +1,87 @@
+"""Finding an attempt in Twilio's list of messages: there is no id of ours in it.
+
+The list filters by recipient only (the date filter is by date sent, which is not set yet, and by
+the day). What remains is matched by text, sender and time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from outreach.internal.v1 import delivery_pb2
+from outreach.sending.outcomes import AttemptOutcome
+from outreach.vocabulary import Outcome
+from services.sender_sms.codes import status_outcome
+
+#: Twilio's clock and ours may differ by this; its times are whole seconds.
+CLOCK_SKEW: Final = timedelta(seconds=5)
+PAGE_SIZE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What is read of a listed message."""
+
+    sid: str
+    status: str
+    body: str
+    sender: str
+    messaging_service_sid: str
+    error_code: str
+    segments: int
+    created: datetime
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, object]) -> "Listed":
+        """Raises KeyError, TypeError or ValueError for anything that is not a message."""
+        return cls(
+            sid=str(raw["sid"]),
+            status=str(raw["status"]),
+            body=str(raw["body"]),
+            sender=str(raw.get("from") or ""),
+            messaging_service_sid=str(raw.get("messaging_service_sid") or ""),
+            error_code=str(raw.get("error_code") or ""),
+            segments=int(str(raw.get("num_segments") or 0)),
+            created=parsedate_to_datetime(str(raw["date_created"])).astimezone(UTC),
+        )
+
+
+def list_query(recipient: str) -> dict[str, str]:
+    """The query of the list request."""
+    return {"To": recipient, "PageSize": str(PAGE_SIZE)}
+
+
+def find_message(
+    listed: Sequence[Listed], attempt: delivery_pb2.UnknownAttempt, *, body: str, sender: str
+) -> AttemptOutcome:
+    """What the list says of an attempt: the earliest match, or NOT_FOUND.
+
+    `sender`: the Messaging Service or number that the attempt was sent with.
+    """
+    message = attempt.message
+    others = frozenset(attempt.other_provider_message_ids)
+    earliest = attempt.claim_time.ToDatetime(UTC) - CLOCK_SKEW
+    matches = [
+        found
+        for found in listed
+        if found.body == body
+        and sender in (found.messaging_service_sid, found.sender)
+        and found.created >= earliest
+        and found.sid not in others
+    ]
+    for found in sorted(matches, key=lambda match: match.created):
+        proved = status_outcome(found.status, found.error_code)
+        if proved is not None:
+            outcome, reason, code = proved
+            return AttemptOutcome(
+                message.number,
+                message.attempt,
+                outcome,
+                provider_message_id=found.sid,
+                failure_reason=reason,
+                provider_code=code,
+                segments=found.segments,
+            )
+    return AttemptOutcome(message.number, message.attempt, Outcome.NOT_FOUND)

@@ -1,0 +1,211 @@
+"""The endpoint of Twilio's webhooks: check, store in the inbox, answer.
+
+2xx only once it is stored; a 5xx makes Twilio try again (our callback URL asks for five retries).
+The URL that is signed is the configured one: behind a proxy the request's own is another.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+import grpc.aio
+import orjson
+import structlog
+from aiohttp import web
+from multidict import MultiDict
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]  # no stubs
+
+from outreach.jetstream.publisher import NotStored
+from outreach.sending.attempt_token import AttemptId, InvalidToken, TokenKey
+from outreach.sending.contents import Accounts
+from outreach.sending.inbox import Inbox, InboxEntry
+from services.sender_sms.events import (
+    ACTION_FIELD,
+    FROM_FIELD,
+    STATUS_FIELDS,
+    is_known_status,
+    opt_out_action,
+)
+from services.sender_sms.form import INBOUND_PATH, STATUS_PATH
+
+BODY_BYTES_MAX: Final = 64 * 1024
+FIELDS_MAX: Final = 200
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
+SIGNATURE_HEADER: Final = "X-Twilio-Signature"
+IDEMPOTENCY_HEADER: Final = "I-Twilio-Idempotency-Token"
+
+#: What is not connected; empty when all is well.
+Faults = Callable[[], list[str]]
+
+_log = structlog.get_logger(__name__)
+
+
+class _Refused(Exception):
+    """Answer with this status, no body."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Whom a webhook is about, and the path it was signed with."""
+
+    organisation_id: UUID
+    attempt: AttemptId | None
+    path: str
+
+
+class Webhooks:
+    """Handles every request of the endpoint; `handle` is an aiohttp low-level handler."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        accounts: Accounts,
+        token_key: TokenKey,
+        webhook_url: str,
+        faults: Faults,
+    ) -> None:
+        self._inbox = inbox
+        self._accounts = accounts
+        self._token_key = token_key
+        self._webhook_url = webhook_url
+        self._faults = faults
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One request: `/healthz`, a status callback, an inbound message, or 404."""
+        if request.path == "/healthz":
+            return self._health()
+        try:
+            target = self._target(request)
+            fields = await _read_form(request)
+            await self._check_signature(request, target, fields)
+            await self._store(request, target, fields)
+        except _Refused as refused:
+            return web.Response(status=refused.status)
+        return web.Response(status=204)
+
+    def _health(self) -> web.Response:
+        faults = self._faults()
+        return web.Response(
+            status=503 if faults else 200,
+            body=orjson.dumps({"status": "unhealthy" if faults else "ok", "faults": faults}),
+            content_type="application/json",
+        )
+
+    def _target(self, request: web.BaseRequest) -> _Target:
+        path = request.path
+        try:
+            if path.startswith(STATUS_PATH):
+                attempt = self._token_key.read_attempt(path[len(STATUS_PATH) :])
+                target = _Target(attempt.organisation_id, attempt, path)
+            elif path.startswith(INBOUND_PATH):
+                organisation_id = self._token_key.read_organisation(path[len(INBOUND_PATH) :])
+                target = _Target(organisation_id, None, path)
+            else:
+                raise _Refused(404)
+        except InvalidToken as error:
+            raise _Refused(404) from error
+        if request.method != "POST":
+            raise _Refused(405)
+        return target
+
+    async def _check_signature(
+        self, request: web.BaseRequest, target: _Target, fields: "MultiDict[str]"
+    ) -> None:
+        signature = request.headers.get(SIGNATURE_HEADER, "")
+        if not signature:
+            raise _Refused(403)
+        try:
+            account = await self._accounts.get(target.organisation_id)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise _Refused(404) from error
+            raise _Refused(503) from error
+        # the query is signed as it was called; the fragment never arrives
+        query = f"?{request.query_string}" if request.query_string else ""
+        url = f"{self._webhook_url}{target.path}{query}"
+        if not is_signed(account.twilio.auth_token, url, fields, signature):
+            _log.warning("webhook_forged", organisation_id=str(target.organisation_id))
+            raise _Refused(403)
+
+    async def _store(
+        self, request: web.BaseRequest, target: _Target, fields: Mapping[str, str]
+    ) -> None:
+        kept = _kept_fields(target, fields)
+        if kept is None:
+            return  # verified, and nothing that concerns us
+        entry = InboxEntry(target.organisation_id, target.attempt, kept, datetime.now(UTC))
+        try:
+            await self._inbox.store(entry, entry_id=_entry_id(request, target, fields))
+        except NotStored as error:
+            raise _Refused(503) from error
+
+
+async def _read_form(request: web.BaseRequest) -> "MultiDict[str]":
+    """The form as it was signed: blank values and repeated keys kept."""
+    if (request.content_length or 0) > BODY_BYTES_MAX:
+        raise _Refused(413)
+    if request.content_type != FORM_TYPE:
+        raise _Refused(400)
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise _Refused(413)
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=FIELDS_MAX,
+        )
+    except ValueError as error:
+        raise _Refused(400) from error
+    return MultiDict(pairs)
+
+
+def is_signed(auth_token: str, url: str, fields: "MultiDict[str]", signature: str) -> bool:
+    """Whether Twilio signed these fields for this URL.
+
+    First the URL as it stands, which is nearly always right; then the package's own, slower
+    validation, which also tries it with and without the port.
+    """
+    validator = RequestValidator(auth_token)
+    computed: str = validator.compute_signature(url, fields)
+    if hmac.compare_digest(computed.encode(), signature.encode()):
+        return True
+    return bool(validator.validate(url, fields, signature))
+
+
+def _kept_fields(target: _Target, fields: Mapping[str, str]) -> dict[str, str] | None:
+    if target.attempt is None:
+        action = opt_out_action(fields)
+        if action is None:
+            return None
+        sender = fields.get(FROM_FIELD, "")
+        if not sender:
+            raise _Refused(400)
+        return {FROM_FIELD: sender, ACTION_FIELD: action}
+    kept = {name: fields[name] for name in STATUS_FIELDS if fields.get(name)}
+    if "MessageSid" not in kept or "MessageStatus" not in kept:
+        raise _Refused(400)
+    return kept if is_known_status(kept) else None
+
+
+def _entry_id(request: web.BaseRequest, target: _Target, fields: Mapping[str, str]) -> str:
+    """The same for a webhook and its repetitions, and of no other; no personal data in it."""
+    parts = [target.path, *(fields.get(name, "") for name in STATUS_FIELDS)]
+    if target.attempt is None:
+        parts.append(request.headers.get(IDEMPOTENCY_HEADER, ""))
+        parts += (fields.get("Body", ""), fields.get("OptOutType", ""))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
