@@ -1,5 +1,7 @@
 """One channel to the public API: deadlines, repeated calls, and errors, for all calls alike."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ import grpc
 import stamina
 
 from outreach.client.errors import CallError, call_error
+from outreach.rpc.channel import bearer, create_channel
+from outreach.rpc.options import channel_options
 
 _TLS_PREFIX = "https://"
 Request = TypeVar("Request")
@@ -81,7 +85,7 @@ class Connection:
     ) -> None:
         self.address = address
         self.timeouts = timeouts or Timeouts()
-        self._metadata = (("authorization", f"Bearer {api_key}"),)
+        self._metadata = bearer(api_key)
         self._channel_credentials = channel_credentials
         self._channel = self._open_channel()
 
@@ -105,7 +109,7 @@ class Connection:
         target = self.address.removeprefix(_TLS_PREFIX)
         if credentials is None and target != self.address:
             credentials = grpc.ssl_channel_credentials()
-        return open_channel(target, credentials)
+        return _open_channel(target, credentials)
 
     async def _call(
         self,
@@ -153,19 +157,7 @@ async def heard(
         yield response
 
 
-def open_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    """A channel that notices a hung peer within half a minute."""
-    options = [
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 8_000),
-        ("grpc.http2.ping_timeout_ms", 8_000),
-        ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
-        # A retry is the client's decision (`_repeat`), not the channel's.
-        ("grpc.enable_retries", 0),
-    ]
+def _open_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     if credentials is None:
-        return grpc.aio.insecure_channel(target, options=options)
-    return grpc.aio.secure_channel(target, credentials, options=options)
+        return create_channel(target)
+    return grpc.aio.secure_channel(target, credentials, options=channel_options())

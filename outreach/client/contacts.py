@@ -1,5 +1,7 @@
 """The calls of `outreach.v1.ContactService`: upload a file, import it, read what was wrong."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import cached_property

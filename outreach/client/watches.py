@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import cached_property
 
 import grpc
@@ -38,7 +38,7 @@ class WatchCalls(Connection):
         include_messages: bool = False,
         statuses: Sequence[message_pb2.MessageStatus.ValueType] = (),
         on_reconnect: OnReconnect | None = None,
-    ) -> AsyncIterator[watch_pb2.WatchCampaignResponse]:
+    ) -> AsyncGenerator[watch_pb2.WatchCampaignResponse]:
         """A snapshot, then every change in order, exactly once, for as long as it is read.
 
         A cut stream is opened again from its last token, for ever: the reader sees no gap and no
@@ -87,7 +87,7 @@ class WatchCalls(Connection):
         *,
         channel: Channel.ValueType = CHANNEL_UNSPECIFIED,
         on_reconnect: OnReconnect | None = None,
-    ) -> AsyncIterator[watch_pb2.WatchCampaignsResponse]:
+    ) -> AsyncGenerator[watch_pb2.WatchCampaignsResponse]:
         """All running campaigns: a snapshot, then each campaign when it changed.
 
         A cut stream is opened again and begins with a new snapshot.
@@ -140,7 +140,7 @@ def _cut(error: grpc.aio.AioRpcError | TimeoutError) -> CallError:
             code=grpc.StatusCode.UNAVAILABLE,
         )
     known = call_error(error)
-    reset = known.code in _RESET_CODES and known.reason == known.code.name and not known.metadata
+    reset = known.code in _RESET_CODES and not known.from_service
     if known.code in _CUT_CODES or reset:
         return known
     raise known from error

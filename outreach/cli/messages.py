@@ -1,0 +1,71 @@
+"""`outreach messages …`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from outreach.cli import names, render
+from outreach.cli.campaign import CampaignId
+from outreach.cli.output import answers, as_data, print_json, say
+from outreach.cli.session import DEFAULT_ADDRESS, Address, ApiKey, Json, Session
+from outreach.client import OutreachClient
+from outreach.v1 import message_pb2
+
+app = typer.Typer(no_args_is_help=True, help="A campaign's messages: one a contact.")
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `list` a sub-command while it is the only one."""
+
+
+@app.command("list")
+def list_(
+    campaign_id: CampaignId,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only these, as in failed; may be repeated.")
+    ] = None,
+    reason: Annotated[
+        list[str] | None, typer.Option(help="Only these failures; may be repeated.")
+    ] = None,
+    recipient: Annotated[str, typer.Option(help="Only this number or address.")] = "",
+    run: Annotated[int, typer.Option(min=0, help="Only what this run handled last.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 100,
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = "",
+    json: Json = False,
+) -> None:
+    """List messages by number. With --json: one line a message."""
+    statuses = names.parse_message_statuses(status or [])
+    reasons = names.parse_failure_reasons(reason or [])
+
+    async def work(client: OutreachClient) -> list[message_pb2.Message]:
+        found: list[message_pb2.Message] = []
+        count = 0
+        async for message in client.all_messages(
+            campaign_id,
+            statuses=statuses,
+            failure_reasons=reasons,
+            recipient=recipient,
+            run=run,
+        ):
+            count += 1
+            if json:
+                print_json(as_data(message), line=True)
+            else:
+                found.append(message)
+            if count == limit:
+                break
+        return found
+
+    found = Session(address, api_key, json).call(work)
+    if json:
+        return
+    if found:
+        answers.print(render.messages_table(found))
+        if len(found) == limit:
+            say(f"The first {limit}; --limit 0 for all.", style="dim")
+    else:
+        say("No messages.")

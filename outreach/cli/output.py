@@ -1,0 +1,84 @@
+"""Where output goes: answers to stdout, everything said to a person meanwhile to stderr."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message as ProtoMessage
+from rich.console import Console
+from rich.text import Text
+
+from outreach.client.errors import CallError
+
+# Campaign names and CSV cells may contain `[`…`]`: nothing is read as markup.
+answers = Console(markup=False, highlight=False, soft_wrap=False)
+remarks = Console(stderr=True, markup=False, highlight=False)
+
+# What to do next, where the reason alone says it; the service's text says the rule.
+_HINTS: Mapping[str, str] = {
+    "UNAVAILABLE": (
+        "Is it running? `outreach up` starts a stack on this machine and prints its address;"
+        " give it with --address or OUTREACH_ADDRESS."
+    ),
+    "CREDENTIAL_MISSING": "Give the API key with --api-key or OUTREACH_API_KEY.",
+    "CREDENTIAL_INVALID": "Check --api-key or OUTREACH_API_KEY.",
+    "CHANNEL_BUSY": "Follow the running one with `outreach campaign watch <its id>`.",
+    "ETAG_MISMATCH": "Look at it again with `outreach campaign show`, then repeat.",
+    "CONSENT_NOT_CONFIRMED": "Say --consent once it is true.",
+    "DISCLAIMER_NOT_ACCEPTED": "Read it with `outreach campaign run` in a terminal.",
+    "MAPPING_NO_DESTINATION": "Say which column has the recipients: --column NAME=destination.",
+    "NO_VALID_ROWS": "Numbers must be E.164, as in +14155550123.",
+}
+
+
+def as_data(message: ProtoMessage) -> dict[str, Any]:
+    """A proto as JSON data: the protos' field names, every plain field present."""
+    data: dict[str, Any] = MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return data
+
+
+def print_json(data: Mapping[str, Any], *, line: bool = False) -> None:
+    """One JSON document on stdout; `line`: on one line, for streams."""
+    option = orjson.OPT_APPEND_NEWLINE | (0 if line else orjson.OPT_INDENT_2)
+    sys.stdout.write(orjson.dumps(data, option=option).decode())
+    sys.stdout.flush()
+
+
+def say(text: str, style: str = "") -> None:
+    """A remark for the person at the terminal, on stderr."""
+    remarks.print(Text(text, style=style))
+
+
+def error_data(error: CallError) -> dict[str, Any]:
+    """A refusal as JSON data."""
+    return {
+        "error": {
+            "status": error.code.name,
+            "reason": error.reason,
+            "text": error.text,
+            "metadata": error.metadata,
+            "violations": [
+                {"field": v.field, "reason": v.reason, "text": v.text} for v in error.violations
+            ],
+        }
+    }
+
+
+def print_error(error: CallError) -> None:
+    """A refusal for people: what, which field and rule, what is known, what to do."""
+    text = Text("Error: ", style="bold red").append(error.text, style="not bold default")
+    text.append(f"\n  reason: {error.reason} ({error.code.name})", style="dim not bold default")
+    for violation in error.violations:
+        text.append(f"\n  {violation.field}: ", style="bold default")
+        text.append(violation.text, style="not bold default")
+        text.append(f" ({violation.reason})", style="dim not bold default")
+    for key, value in sorted(error.metadata.items()):
+        text.append(f"\n  {key}: {value}", style="dim not bold default")
+    hint = _HINTS.get(error.reason)
+    if hint is not None:
+        text.append(f"\n  {hint}", style="not bold cyan")
+    remarks.print(text, soft_wrap=True)

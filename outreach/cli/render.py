@@ -1,0 +1,257 @@
+"""Campaigns, messages, estimates and problems as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from outreach.cli import names
+from outreach.v1 import campaign_pb2, contact_pb2, message_pb2
+
+# In the order in which a message goes through them; also the order of every table.
+COUNT_STYLES: Mapping[str, str] = {
+    "waiting": "dim",
+    "queued": "cyan",
+    "sending": "cyan",
+    "sent": "blue",
+    "retrying": "yellow",
+    "delivered": "green",
+    "assumed_delivered": "green",
+    "failed": "red",
+    "opted_out": "magenta",
+    "cancelled": "yellow",
+}
+FINAL_COUNTS = ("delivered", "assumed_delivered", "failed", "opted_out", "cancelled")
+
+_STATUS_STYLES: Mapping[campaign_pb2.CampaignStatus.ValueType, str] = {
+    campaign_pb2.CAMPAIGN_STATUS_CREATED: "dim",
+    campaign_pb2.CAMPAIGN_STATUS_READY: "cyan",
+    campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS: "bold blue",
+    campaign_pb2.CAMPAIGN_STATUS_ACTIVE_RETRIES: "bold yellow",
+    campaign_pb2.CAMPAIGN_STATUS_COMPLETE: "bold green",
+    campaign_pb2.CAMPAIGN_STATUS_COMPLETE_WITH_ERRORS: "bold yellow",
+    campaign_pb2.CAMPAIGN_STATUS_FAILED: "bold red",
+}
+_MISSING_POLICIES: Mapping[campaign_pb2.MissingVariablePolicy.ValueType, str] = {
+    campaign_pb2.MISSING_VARIABLE_POLICY_KEEP_PLACEHOLDER: "keep the placeholder",
+    campaign_pb2.MISSING_VARIABLE_POLICY_SKIP: "skip the contact",
+}
+
+
+def label(count_name: str) -> str:
+    """`assumed_delivered` as people write it."""
+    return count_name.replace("_", " ")
+
+
+def status_text(status: campaign_pb2.CampaignStatus.ValueType) -> Text:
+    """A campaign's status in its colour."""
+    return Text(names.campaign_status(status), style=_STATUS_STYLES.get(status, ""))
+
+
+def when(time: Timestamp) -> str:
+    """A time in the terminal's own zone; empty when not set."""
+    if not time.seconds:
+        return ""
+    return f"{time.ToDatetime().astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def counts_table(counts: campaign_pb2.StatusCounts, *, title: str = "") -> Table:
+    """Messages by status, the ones that occur, and the total they add up to."""
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, show_footer=True)
+    table.add_column("status", footer="total")
+    table.add_column("messages", footer=f"{counts.total:,}", justify="right")
+    table.add_column("share", footer="", justify="right")
+    for name, style in COUNT_STYLES.items():
+        number: int = getattr(counts, name)
+        if number:
+            share = f"{number / counts.total:.1%}" if counts.total else ""
+            table.add_row(Text(label(name), style=style), f"{number:,}", share)
+    return table
+
+
+def campaign_view(campaign: campaign_pb2.Campaign) -> RenderableType:
+    """One campaign in full."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    rows: list[tuple[str, str | Text]] = [
+        ("id", campaign.id),
+        ("name", Text(campaign.name, style="bold")),
+        ("description", campaign.description),
+        ("channel", names.channel(campaign.channel)),
+        ("status", status_text(campaign.status)),
+        ("text", campaign.sms.body),
+        ("from", campaign.sms.sender.messaging_service_sid or getattr(campaign.sms.sender, "from")),
+        ("missing values", _MISSING_POLICIES.get(campaign.missing_variable_policy, "")),
+        ("contacts", contacts_line(campaign.contacts)),
+        ("columns", ", ".join(map(_column, campaign.columns))),
+        ("run", str(campaign.run or "")),
+        ("created", when(campaign.create_time)),
+        ("started", when(campaign.start_time)),
+        ("stopped", when(campaign.stop_time)),
+        ("ended", when(campaign.end_time)),
+        ("failure", campaign.failure.description),
+        ("can", ", ".join(map(names.campaign_action, campaign.allowed_actions))),
+    ]
+    for name, value in rows:
+        if value:
+            grid.add_row(name, value if isinstance(value, Text) else Text(value))
+    parts: list[RenderableType] = [grid]
+    parts += [
+        Text(f"! {problem.description} ({problem.reason})", style="yellow")
+        for problem in campaign.template_problems
+    ]
+    if campaign.counts.total:
+        parts.append(counts_table(campaign.counts))
+    return Group(*parts)
+
+
+def campaigns_table(campaigns: Iterable[campaign_pb2.Campaign]) -> Table:
+    """One campaign a line."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("id", "name", "channel", "status", "created"):
+        table.add_column(column, no_wrap=column != "name", overflow="ellipsis")
+    for column in ("contacts", "delivered", "failed"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for campaign in campaigns:
+        counts = campaign.counts
+        table.add_row(
+            campaign.id,
+            Text(campaign.name),
+            names.channel(campaign.channel),
+            status_text(campaign.status),
+            when(campaign.create_time),
+            f"{counts.total:,}",
+            f"{counts.delivered + counts.assumed_delivered:,}",
+            f"{counts.failed:,}",
+        )
+    return table
+
+
+def contacts_line(summary: campaign_pb2.ContactSummary) -> str:
+    """What an import found, in one line; empty before one."""
+    if not summary.rows:
+        return ""
+    return (
+        f"{summary.imported:,} imported of {summary.rows:,} rows"
+        f" ({summary.invalid:,} invalid, {summary.duplicates:,} duplicates)"
+    )
+
+
+def upload_view(
+    upload: contact_pb2.ContactUpload, columns: Iterable[campaign_pb2.ContactColumn]
+) -> RenderableType:
+    """What was found in a file: how it is read, its columns' roles, and its first rows."""
+    delimiter = "tab" if upload.delimiter == "\t" else upload.delimiter
+    guessed = " (a guess: look at the rows)" if upload.encoding_guessed else ""
+    header = "with a header" if upload.has_header else "no header"
+    table = Table(box=box.SIMPLE_HEAD, show_lines=False)
+    for column in columns:
+        table.add_column(Text(f"{column.name}\n{_role(column)}"), overflow="ellipsis", no_wrap=True)
+    for row in upload.sample_rows:
+        table.add_row(*(Text(value) for value in row.values))
+    line = f"{upload.encoding}{guessed}, delimiter {delimiter}, {header}"
+    return Group(Text(line, style="dim"), table)
+
+
+def problems_table(problems: Iterable[contact_pb2.ContactProblem]) -> Table:
+    """Rows that were skipped, and why."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("row", justify="right")
+    for column in ("column", "reason", "what is wrong"):
+        table.add_column(column, overflow="fold")
+    for problem in problems:
+        table.add_row(
+            str(problem.row), Text(problem.column), problem.reason, Text(problem.description)
+        )
+    return table
+
+
+def messages_table(messages: Iterable[message_pb2.Message]) -> Table:
+    """One message a line."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("number", justify="right")
+    for column in ("recipient", "status", "reason", "code"):
+        table.add_column(column, no_wrap=True)
+    for column in ("attempt", "segments"):
+        table.add_column(column, justify="right")
+    table.add_column("changed", no_wrap=True)
+    for message in messages:
+        status = names.message_status(message.status)
+        table.add_row(
+            str(message.number),
+            Text(message.recipient),
+            Text(status, style=COUNT_STYLES.get(status.lower(), "")),
+            names.failure_reason(message.failure_reason),
+            message.provider_code,
+            str(message.attempt or ""),
+            str(message.segments or ""),
+            when(message.update_time),
+        )
+    return table
+
+
+def estimate_view(estimate: campaign_pb2.EstimateCampaignResponse) -> RenderableType:
+    """What a run would do."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column()
+    grid.add_row("to send", Text(f"{estimate.to_send:,}", style="bold"))
+    rows = [
+        ("opted out before", estimate.suppressed),
+        ("values missing", estimate.missing_variables),
+        ("of these skipped", estimate.skipped),
+        ("text too long", estimate.too_long),
+    ]
+    for name, number in rows:
+        if number:
+            grid.add_row(name, f"{number:,}")
+    for variable, number in sorted(estimate.missing_by_variable.items()):
+        grid.add_row("", f"{{{{{variable}}}}}: {number:,}")
+    if estimate.HasField("sms"):
+        sms = estimate.sms
+        grid.add_row(
+            "segments",
+            f"{sms.segments_total:,} in all; a message {sms.segments_min}"
+            f" to {sms.segments_max}, {sms.segments_mean:.2f} on average",
+        )
+        grid.add_row("template", size_line(sms.template))
+        if sms.HasField("cost"):
+            cost = sms.cost
+            grid.add_row("cost", f"{cost.amount_micros / 1e6:,.2f} {cost.currency_code}")
+        if sms.HasField("sending_time"):
+            grid.add_row("sending takes", duration(sms.sending_time.ToSeconds()))
+    return grid
+
+
+def size_line(size: campaign_pb2.SmsSize) -> str:
+    """A text's size, as in "GSM-7, 120 units, 1 segment"."""
+    encoding = names.short_name(campaign_pb2.SmsEncoding.Name(size.encoding), "SMS_ENCODING_")
+    plural = "" if size.segments == 1 else "s"
+    return f"{encoding.replace('_', '-')}, {size.units:,} units, {size.segments} segment{plural}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _column(column: campaign_pb2.ContactColumn) -> str:
+    return f"{column.name} → {_role(column)}"
+
+
+def _role(column: campaign_pb2.ContactColumn) -> str:
+    if column.role == campaign_pb2.COLUMN_ROLE_CUSTOM_VARIABLE:
+        return f"{{{{{column.variable_name}}}}}"
+    if column.role == campaign_pb2.COLUMN_ROLE_DESTINATION:
+        return "destination"
+    return "not imported"

@@ -1,0 +1,92 @@
+"""What a program asks the provider double itself: knobs, replies, and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+
+_CALL_SECONDS_MAX = 30.0
+_PAGE_SIZE = 5_000
+
+
+class SandboxRefused(Exception):
+    """The sandbox did not take a request; the text is its answer."""
+
+
+class SandboxClient:
+    """The `/sandbox/` endpoints of a running sandbox (docs/sandbox.md); an async context manager.
+
+    Args:
+        url: where it listens, as in `http://127.0.0.1:8090`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        timeout = aiohttp.ClientTimeout(total=_CALL_SECONDS_MAX)
+        self._http = aiohttp.ClientSession(base_url=url, timeout=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close()
+
+    async def set_knobs(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace all knobs: those not given get their defaults."""
+        return await self._ask("PUT", "/sandbox/knobs", body=knobs)
+
+    async def change_knobs(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+        """Change these knobs only."""
+        return await self._ask("PATCH", "/sandbox/knobs", body=knobs)
+
+    async def fate(self, to: str) -> dict[str, Any]:
+        """What a number will get under the present knobs."""
+        return await self._ask("GET", "/sandbox/fate", parameters={"to": to})
+
+    async def reply(self, sender: str, body: str) -> dict[str, Any]:
+        """Let a recipient write to us; the answer has the receiver's status."""
+        return await self._ask("POST", "/sandbox/inbound", body={"from": sender, "body": body})
+
+    async def ledger(self) -> dict[str, Any]:
+        """The totals of what was accepted, refused and dropped."""
+        return await self._ask("GET", "/sandbox/ledger")
+
+    async def ledger_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Every accepted message, in the order of acceptance."""
+        after: int | None = -1
+        while after is not None:
+            parameters = {"after": str(after), "limit": str(_PAGE_SIZE)}
+            page = await self._ask("GET", "/sandbox/ledger/messages", parameters=parameters)
+            for message in page["messages"]:
+                yield message
+            after = page["next_after"]
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        data = None if body is None else orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
+        async with self._http.request(method, path, params=parameters, data=data) as answer:
+            content = await answer.read()
+            if answer.status != 200:
+                text = content.decode(errors="replace")
+                raise SandboxRefused(f"{method} {path}: {answer.status} {text}")
+            answered: dict[str, Any] = orjson.loads(content)
+            return answered

@@ -1,0 +1,291 @@
+"""The whole system on one machine: PostgreSQL, NATS, the sandbox and every service, as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from outreach.client import OutreachClient
+from outreach.local.embedded import EmbeddedNats, EmbeddedPostgres, temporary_data_dir
+from outreach.local.health import http_healthy
+from outreach.local.sandbox_client import SandboxClient
+from outreach.local.stack_state import StackPorts, StackSecrets
+from outreach.local.supervisor import ProcessEvent, ProcessSpec, Supervisor
+from outreach.organisations import organisation_id
+from outreach.rpc.health_check import serving
+from outreach.sending.attempt_token import TokenKey
+
+_HOST = "127.0.0.1"
+_ORGANISATION_NAME = "Example organisation"
+# Made up, in Twilio's form; only the sandbox knows this account.
+_ACCOUNT_SID = "AC" + "5a17d0b0c" * 3 + "5a17d"
+_MESSAGING_SERVICE_SID = "MG" + "5a17d0b0c" * 3 + "5a17d"
+_HEALTH_CALL_SECONDS_MAX = 2.0
+_SERVICE_READY_SECONDS_MAX = 90.0
+_SERVICE_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackOptions:
+    """How to compose a local stack.
+
+    Attributes:
+        data_dir: keeps data, secrets and ports; None: a temporary one, removed at the end.
+        campaign_replicas: processes of the campaign service.
+        sender_replicas: processes of the SMS sender.
+        ports: ports by listener (`campaign-1`, `sandbox`, …); the others are free ones.
+        settings: environment for all services, as in `OUTREACH_ASSUMED_DELIVERED_AFTER_SECONDS`.
+        knobs: the sandbox's first knobs; a data directory keeps what was set later.
+        seed: of the sandbox's fates.
+        segments_per_second_max: the organisation's pace.
+        durable: False turns PostgreSQL's fsync off.
+        restart: start a process again that dies.
+        on_event: called when a process starts, gets healthy, dies or stops.
+    """
+
+    data_dir: Path | None = None
+    campaign_replicas: int = 1
+    sender_replicas: int = 1
+    ports: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    seed: str = "outreach"
+    segments_per_second_max: int = 2_000
+    durable: bool = True
+    restart: bool = True
+    on_event: Callable[[ProcessEvent], None] | None = None
+
+
+class LocalStack:
+    """A running stack; an async context manager that returns once every process is healthy.
+
+    `OUTREACH_POSTGRES_DSN` and `OUTREACH_NATS_URL`, when set, are used in place of the embedded
+    servers. However it is left, no process stays behind, and no file unless there is a `data_dir`.
+
+    Processes, by the names that `supervisor` knows: `postgres`, `nats`, `sandbox`, `campaign-1`…,
+    `sender-sms-1`….
+
+    Raises:
+        StartFailed: a process did not become healthy; says which, with the end of its log.
+    """
+
+    def __init__(self, options: StackOptions | None = None) -> None:
+        self.options = options or StackOptions()
+        self._cleanup = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._cleanup.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._cleanup.aclose()
+
+    def client(self) -> OutreachClient:
+        """A new client of the first campaign service; close it after use."""
+        return OutreachClient(self.address, self.api_key)
+
+    def sandbox_client(self) -> SandboxClient:
+        """A new client of the sandbox's own endpoints; close it after use."""
+        return SandboxClient(self.sandbox_url)
+
+    @property
+    def address(self) -> str:
+        """Where the public API is; `addresses` has one for each replica."""
+        return self.addresses[0]
+
+    @property
+    def exports(self) -> dict[str, str]:
+        """The environment with which the `outreach` command talks to this stack."""
+        return {"OUTREACH_ADDRESS": self.address, "OUTREACH_API_KEY": self.api_key}
+
+    def describe(self) -> dict[str, Any]:
+        """Where everything is, as data."""
+        return {
+            "address": self.address,
+            "addresses": self.addresses,
+            "api_key": self.api_key,
+            "organisation_id": str(self.organisation_id),
+            "sandbox_url": self.sandbox_url,
+            "webhook_urls": self.webhook_urls,
+            "postgres_dsn": self.postgres_dsn,
+            "nats_url": self.nats_url,
+            "data_dir": str(self.data_dir),
+            "log_dir": str(self.log_dir),
+            "processes": {name: self.supervisor.pid(name) for name in self.process_names},
+        }
+
+    async def _start(self) -> None:
+        options = self.options
+        if options.data_dir is None:
+            self.data_dir = temporary_data_dir()
+            self._cleanup.push_async_callback(_remove, self.data_dir)
+        else:
+            self.data_dir = options.data_dir.resolve()
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.log_dir = self.data_dir / "log"
+        self._secrets = StackSecrets.load(self.data_dir / "secrets.json")
+        self.api_key = self._secrets.api_key
+        self.organisation_id = organisation_id(_ORGANISATION_NAME)
+        self._take_ports()
+        specs = self._server_specs()
+        specs.append(self._sandbox_spec())
+        specs += [self._campaign_spec(index) for index in range(options.campaign_replicas)]
+        specs += [self._sender_spec(index) for index in range(options.sender_replicas)]
+        self.process_names = [spec.name for spec in specs]
+        self.supervisor = Supervisor(
+            specs, self.log_dir, on_event=options.on_event, restart=options.restart
+        )
+        await self._cleanup.enter_async_context(self.supervisor)
+
+    def _take_ports(self) -> None:
+        options = self.options
+        campaigns = [f"campaign-{n + 1}" for n in range(options.campaign_replicas)]
+        internals = [f"{name}-internal" for name in campaigns]
+        senders = [f"sender-sms-{n + 1}" for n in range(options.sender_replicas)]
+        servers = ["postgres", "nats", "nats-monitoring", "sandbox"]
+        ports = StackPorts(self.data_dir / "ports.json", dict(options.ports))
+        self._ports = ports.take([*servers, *campaigns, *internals, *senders])
+        self.addresses = [f"{_HOST}:{self._ports[name]}" for name in campaigns]
+        self._internal_addresses = [f"{_HOST}:{self._ports[name]}" for name in internals]
+        self.webhook_urls = [f"http://{_HOST}:{self._ports[name]}" for name in senders]
+        self.sandbox_url = f"http://{_HOST}:{self._ports['sandbox']}"
+
+    def _server_specs(self) -> list[ProcessSpec]:
+        """PostgreSQL and NATS, those that are not given by the environment."""
+        specs = []
+        self.postgres_dsn = os.environ.get("OUTREACH_POSTGRES_DSN", "")
+        if not self.postgres_dsn:
+            self.postgres = EmbeddedPostgres(
+                self.data_dir / "postgres", self._ports["postgres"], durable=self.options.durable
+            )
+            self.postgres_dsn = self.postgres.dsn
+            specs.append(self.postgres.process_spec(stage=0))
+        self.nats_url = os.environ.get("OUTREACH_NATS_URL", "")
+        if not self.nats_url:
+            self.nats = EmbeddedNats(
+                self.data_dir / "nats", self._ports["nats"], self._ports["nats-monitoring"]
+            )
+            self.nats_url = self.nats.url
+            specs.append(self.nats.process_spec(stage=0))
+        return specs
+
+    def _sandbox_spec(self) -> ProcessSpec:
+        port = self._ports["sandbox"]
+        token = TokenKey(self._secrets.attempt_token_key).sign_organisation(self.organisation_id)
+        env = {
+            "OUTREACH_SANDBOX_HTTP_HOST": _HOST,
+            "OUTREACH_SANDBOX_HTTP_PORT": str(port),
+            "OUTREACH_SANDBOX_ACCOUNT_SID": _ACCOUNT_SID,
+            "OUTREACH_SANDBOX_AUTH_TOKEN": self._secrets.twilio_auth_token,
+            "OUTREACH_SANDBOX_MESSAGING_SERVICE_SID": _MESSAGING_SERVICE_SID,
+            "OUTREACH_SANDBOX_INBOUND_URL": f"{self.webhook_urls[0]}/twilio/inbound/{token}",
+            "OUTREACH_SANDBOX_DATA_DIR": str(_made(self.data_dir / "sandbox")),
+            "OUTREACH_SANDBOX_SEED": self.options.seed,
+            "OUTREACH_SANDBOX_KNOBS": orjson.dumps(
+                dict(self.options.knobs), option=orjson.OPT_NON_STR_KEYS
+            ).decode(),
+        }
+        return self._service_spec("sandbox", "services.sandbox", env, _http_check(port), stage=0)
+
+    def _campaign_spec(self, index: int) -> ProcessSpec:
+        name = f"campaign-{index + 1}"
+        port = self._ports[name]
+        env = {
+            "OUTREACH_CAMPAIGN_GRPC_HOST": _HOST,
+            "OUTREACH_CAMPAIGN_GRPC_PORT": str(port),
+            "OUTREACH_CAMPAIGN_INTERNAL_HOST": _HOST,
+            "OUTREACH_CAMPAIGN_INTERNAL_PORT": str(self._ports[f"{name}-internal"]),
+            "OUTREACH_SECRET_KEY": self._secrets.secret_key,
+            "OUTREACH_BOOTSTRAP_ORGANISATION_NAME": _ORGANISATION_NAME,
+            "OUTREACH_BOOTSTRAP_API_KEY": self._secrets.api_key,
+            "OUTREACH_BOOTSTRAP_TWILIO_ACCOUNT_SID": _ACCOUNT_SID,
+            "OUTREACH_BOOTSTRAP_TWILIO_AUTH_TOKEN": self._secrets.twilio_auth_token,
+            "OUTREACH_BOOTSTRAP_TWILIO_MESSAGING_SERVICE_SID": _MESSAGING_SERVICE_SID,
+            "OUTREACH_BOOTSTRAP_SEGMENTS_PER_SECOND_MAX": str(self.options.segments_per_second_max),
+            "OUTREACH_BOOTSTRAP_PRICE_PER_SEGMENT_MICROS": "7900",
+            "OUTREACH_BOOTSTRAP_CURRENCY_CODE": "USD",
+        }
+        healthy = _grpc_check(f"{_HOST}:{port}")
+        return self._service_spec(name, "services.campaign", env, healthy, stage=1)
+
+    def _sender_spec(self, index: int) -> ProcessSpec:
+        name = f"sender-sms-{index + 1}"
+        port = self._ports[name]
+        internal = self._internal_addresses[index % len(self._internal_addresses)]
+        env = {
+            "OUTREACH_CAMPAIGN_INTERNAL_ADDRESS": internal,
+            "OUTREACH_ATTEMPT_TOKEN_KEY": self._secrets.attempt_token_key,
+            "OUTREACH_SENDER_SMS_HTTP_HOST": _HOST,
+            "OUTREACH_SENDER_SMS_HTTP_PORT": str(port),
+            "OUTREACH_SENDER_SMS_WEBHOOK_URL": self.webhook_urls[index],
+            "OUTREACH_SENDER_JOURNAL_DIR": str(_made(self.data_dir / "sender-journal")),
+            "OUTREACH_TWILIO_API_URL": self.sandbox_url,
+        }
+        healthy = _http_check(port)
+        return self._service_spec(name, "services.sender_sms", env, healthy, stage=2)
+
+    def _service_spec(
+        self,
+        name: str,
+        module: str,
+        env: Mapping[str, str],
+        healthy: Callable[[], Awaitable[bool]],
+        *,
+        stage: int,
+    ) -> ProcessSpec:
+        shared = {
+            "OUTREACH_POSTGRES_DSN": self.postgres_dsn,
+            "OUTREACH_NATS_URL": self.nats_url,
+            "OUTREACH_INTERNAL_TOKEN": self._secrets.internal_token,
+        }
+        return ProcessSpec(
+            name=name,
+            argv=[sys.executable, "-m", module],
+            env={**shared, **env, **self.options.settings},
+            healthy=healthy,
+            stage=stage,
+            ready_seconds_max=_SERVICE_READY_SECONDS_MAX,
+            grace_seconds=_SERVICE_GRACE_SECONDS,
+        )
+
+
+def _http_check(port: int) -> Callable[[], Awaitable[bool]]:
+    async def healthy() -> bool:
+        return await http_healthy(port, "/healthz")
+
+    return healthy
+
+
+def _grpc_check(address: str) -> Callable[[], Awaitable[bool]]:
+    async def healthy() -> bool:
+        return await serving(address, timeout_seconds=_HEALTH_CALL_SECONDS_MAX)
+
+    return healthy
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory
+
+
+async def _remove(directory: Path) -> None:
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)

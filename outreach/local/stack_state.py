@@ -1,0 +1,79 @@
+"""What a local stack keeps in its data directory: secrets made for it, and the ports it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Self
+
+_HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class StackSecrets:
+    """Secrets of one local stack; made at its first start, each of 64 hexadecimal digits."""
+
+    secret_key: str
+    internal_token: str
+    attempt_token_key: str
+    api_key: str
+    twilio_auth_token: str
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Those in the file, or new ones written to it, readable for its owner alone."""
+        names = [field.name for field in fields(cls)]
+        if path.exists():
+            kept = json.loads(path.read_text())
+            return cls(**{name: kept[name] for name in names})
+        made = cls(**{name: secrets.token_hex(32) for name in names})
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(made), file, indent=2)
+        return made
+
+
+class StackPorts:
+    """One TCP port of 127.0.0.1 for each named listener; the same at the next start if free.
+
+    Args:
+        path: where they are kept.
+        given: ports that are asked for by name; these are taken even when busy, so that the
+            process which can't have one says so.
+    """
+
+    def __init__(self, path: Path, given: dict[str, int]) -> None:
+        self._path = path
+        self._given = given
+        self._ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+
+    def take(self, names: list[str]) -> dict[str, int]:
+        """A port for each name."""
+        with ExitStack() as held:
+            taken: dict[str, int] = {}
+            for name in names:
+                if name in self._given:
+                    taken[name] = self._given[name]
+                    continue
+                taken[name] = _hold(held, self._ports.get(name, 0)) or _hold(held, 0)
+        self._ports.update(taken)
+        self._path.write_text(json.dumps(self._ports, indent=2))
+        return taken
+
+
+def _hold(held: ExitStack, port: int) -> int:
+    """The port, bound until `held` closes so that it is given out once; 0 if it is busy."""
+    probe = held.enter_context(socket.socket())
+    # As the servers do: a port whose last connections linger in TIME_WAIT is free.
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((_HOST, port))
+    except OSError:
+        return 0
+    bound: int = probe.getsockname()[1]
+    return bound
