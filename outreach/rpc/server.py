@@ -1,6 +1,5 @@
 """Servers: limits, health, reflection, interceptors in their order, and an orderly end."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -93,20 +92,13 @@ class RpcServer:
         for name in ("", *(service.name for service in self._services)):
             await self._health.set(name, status)
 
-    async def drain(
-        self, *, draining: asyncio.Event, grace_seconds: float, streams_seconds: float = 1.0
-    ) -> None:
-        """Health off, let streams end themselves, then stop.
+    async def drain(self, *, end_streams: Callable[[], None], grace_seconds: float) -> None:
+        """Health off, let streams end themselves, then stop within `grace_seconds`.
 
-        Open streams would hold `stop` for its full grace; those that watch `draining` end with
-        SERVER_DRAINING and the token to go on from.
+        An open stream would hold `stop` for its full grace; `end_streams` makes the servicers end
+        theirs with UNAVAILABLE and the token to go on from.
         """
         await self._health.enter_graceful_shutdown()
-        draining.set()
-        if self._server is None:
-            return
-        stopping = asyncio.create_task(self._server.stop(grace_seconds))
-        try:
-            await asyncio.wait_for(asyncio.shield(stopping), grace_seconds + streams_seconds)
-        finally:
-            await stopping
+        end_streams()
+        if self._server is not None:
+            await self._server.stop(grace_seconds)

@@ -21,7 +21,7 @@ from services.campaign.usecases.read_campaigns import CampaignFilter
 from services.campaign.usecases.run_campaign import RunCommand
 from services.campaign.usecases.update_campaign import UpdateCommand
 
-_CONTENT_OF = {Channel.SMS: "sms", Channel.EMAIL: "email"}
+_CONTENT_OF: Mapping[int, str] = {Channel.SMS: "sms", Channel.EMAIL: "email"}
 #: What may be given for a preview; far above what a contact may have.
 PREVIEW_VALUE_CHARACTERS_MAX = 4_096
 
@@ -30,7 +30,7 @@ def draft_of(fields: Fields, campaign: campaign_pb2.Campaign) -> Draft:
     """The campaign to create."""
     channel = fields.choice("campaign.channel", campaign.channel, Channel, None)
     given = campaign.WhichOneof("content")
-    if campaign.channel == channel and given not in (None, _CONTENT_OF[channel]):
+    if given not in (None, _CONTENT_OF.get(campaign.channel, given)):
         fields.refuse(
             f"campaign.{given}",
             "FIELD_INVALID",

@@ -1,6 +1,6 @@
 """CampaignService."""
 
-from typing import Protocol
+from collections.abc import Callable
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from outreach.errors import OutreachError
 from outreach.rpc.call import Caller, current_caller
 from outreach.v1 import campaign_pb2, campaign_pb2_grpc
+from services.campaign.delivery.changes import Wakeups
 from services.campaign.domain.content import check_draft
 from services.campaign.domain.disclaimer import DISCLAIMER_POINTS, DISCLAIMER_VERSION
 from services.campaign.rpc.campaign_requests import (
@@ -42,23 +43,23 @@ PAGE_SIZE_MAX = 200
 _RUN_ATTEMPTS_MAX = 5
 
 
-class Wakeups(Protocol):
-    """Tells the replicas that a campaign changed; may lose a call (they also look by themselves)."""
-
-    async def campaign_changed(
-        self, organisation_id: UUID, campaign_id: UUID, revision: int
-    ) -> None:
-        """After commit."""
-
-
 class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
     """Thin: reads the request, calls the use case, writes the answer. See campaign.proto."""
 
-    def __init__(self, pool: Pool, *, page_tokens: PageTokens, wakeups: Wakeups) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        page_tokens: PageTokens,
+        wakeups: Wakeups,
+        on_run: Callable[[], None],
+    ) -> None:
+        """`on_run`: called after a run was committed, so that it is dispatched at once."""
         self._pool = pool
         self._once = Once(pool)
         self._page_tokens = page_tokens
         self._wakeups = wakeups
+        self._on_run = on_run
 
     async def CreateCampaign(
         self, request: campaign_pb2.CreateCampaignRequest, context: object
@@ -147,6 +148,7 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         fields.check()
         campaign = await self._run(caller, command, key, validate_only=request.validate_only)
         if not request.validate_only:
+            self._on_run()
             await self._wake(caller, campaign)
         return campaign
 

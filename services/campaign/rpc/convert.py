@@ -13,13 +13,10 @@ from services.campaign.domain.etag import etag_of
 from services.campaign.domain.failures import is_retryable
 from services.campaign.domain.lifecycle import Counts, allowed_actions
 from services.campaign.store import Connection
-from services.campaign.store.campaigns import (
-    CampaignRecord,
-    get_campaign,
-    list_running_campaigns,
-)
+from services.campaign.store.campaigns import CampaignRecord, list_running_campaigns
 from services.campaign.store.campaigns import list_campaigns as store_list
 from services.campaign.store.messages import MessageRecord
+from services.campaign.usecases.guards import require_campaign
 
 #: Campaigns that `load_campaigns` gives at most.
 LOADED_CAMPAIGNS_MAX = 200
@@ -32,10 +29,9 @@ _ENCODINGS = {
 
 async def load_campaign(
     connection: Connection, organisation_id: UUID, campaign_id: UUID
-) -> campaign_pb2.Campaign | None:
-    """The campaign as callers see it; None: the organisation has no such campaign."""
-    campaign = await get_campaign(connection, organisation_id, campaign_id)
-    return None if campaign is None else campaign_to_proto(campaign)
+) -> campaign_pb2.Campaign:
+    """The campaign as callers see it. CAMPAIGN_NOT_FOUND: also when it is another organisation's."""
+    return campaign_to_proto(await require_campaign(connection, organisation_id, campaign_id))
 
 
 async def load_campaigns(

@@ -56,7 +56,7 @@ UPDATE campaign
 SET status = 3, holds_channel = true, run = run + 1, queued = queued + waiting, waiting = 0,
     start_time = now(), stop_time = NULL, end_time = NULL, update_time = now(),
     failure_reason = NULL, failure_text = NULL, failure_code = NULL,
-    segments_mean = $2, dispatched_through = 0, undispatched = queued + waiting, dispatch_time = NULL, claim_time = NULL
+    segments_mean = $2, dispatch_epoch = 0, dispatched_through = 0, undispatched = queued + waiting, dispatch_time = NULL, claim_time = NULL
 WHERE id = $1
 RETURNING run
 

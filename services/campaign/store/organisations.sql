@@ -22,3 +22,6 @@ ON CONFLICT (organisation_id, channel) DO UPDATE
 SELECT segments_per_second_max, price_per_segment_micros, currency_code
 FROM provider_account
 WHERE organisation_id = $1 AND channel = $2
+
+-- name: withdraw_other_keys
+DELETE FROM api_key WHERE organisation_id = $1 AND label = $2 AND key_hash <> $3

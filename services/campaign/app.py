@@ -1,0 +1,335 @@
+"""The composition root: settings become a running service, and an orderly end of it."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
+from outreach.jetstream.connection import NATS_FAULTS, NatsConnection, nats_connection
+from outreach.jetstream.topology import ensure_topology
+from outreach.postgres.migrate import migrate
+from outreach.postgres.outage import is_outage
+from outreach.postgres.pool import create_pool
+from outreach.rpc.call import Caller
+from outreach.rpc.interceptors.authentication import AuthenticationInterceptor
+from outreach.rpc.interceptors.deadline import DeadlineInterceptor
+from outreach.rpc.interceptors.internal_token import InternalTokenInterceptor
+from outreach.rpc.server import OPEN_SERVICES, RpcServer, Service
+from outreach.tokens import TokenSigner
+from outreach.v1 import (
+    campaign_pb2,
+    campaign_pb2_grpc,
+    message_pb2,
+    message_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
+)
+from outreach.vocabulary import Channel
+from services.campaign.bootstrap import bootstrap
+from services.campaign.delivery.claims import Claims
+from services.campaign.delivery.content import Contents
+from services.campaign.delivery.dispatcher import Dispatcher
+from services.campaign.delivery.look_ups import LookUps
+from services.campaign.delivery.reports import Reports
+from services.campaign.delivery.servicer import DeliveryServicer
+from services.campaign.delivery.sweepers import Sweepers, Timers
+from services.campaign.domain.permissions import CAMPAIGN_ROLES
+from services.campaign.rpc.campaigns import CampaignServicer
+from services.campaign.rpc.messages import MessageServicer
+from services.campaign.rpc.pages import PageTokens
+from services.campaign.settings import Settings
+from services.campaign.store import Pool
+from services.campaign.store.organisations import caller_by_key
+from services.campaign.store.requests import purge_request_log
+from services.campaign.wakeups import NatsWakeups
+from services.campaign.watch.hub import WatchHub
+from services.campaign.watch.servicer import WatchServicer
+
+_log = structlog.get_logger(__name__)
+
+#: An estimate reads every contact; nothing else takes longer than the default.
+ESTIMATE_SECONDS_MAX = 120.0
+#: How often streams and consumers are made where they are missing: a wiped NATS comes back empty.
+TOPOLOGY_INTERVAL_SECONDS = 2.0
+#: How often health follows whether the database answers.
+HEALTH_INTERVAL_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the service is made of; one of each a process."""
+
+    settings: Settings
+    pool: Pool
+    nats: NatsConnection
+    dispatcher: Dispatcher
+    sweepers: Sweepers
+    hub: WatchHub
+    campaigns: CampaignServicer
+    messages: MessageServicer
+    watch: WatchServicer
+    delivery: DeliveryServicer
+
+
+def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
+    """Put the parts together; nothing runs yet."""
+    secrets = settings.secrets()
+    signer = TokenSigner(secrets.token_keys)
+    page_tokens = PageTokens(signer)
+    wakeups = NatsWakeups(nats)
+    dispatcher = Dispatcher(
+        pool,
+        nats.client,
+        nats.jetstream,
+        redispatch_after_seconds=settings.redispatch_after_seconds,
+    )
+    hub = WatchHub(pool, nats.client)
+    return Parts(
+        settings=settings,
+        pool=pool,
+        nats=nats,
+        dispatcher=dispatcher,
+        sweepers=Sweepers(
+            pool,
+            wakeups,
+            nats.client,
+            nats.jetstream,
+            _timers(settings),
+            purge=purge_request_log,
+        ),
+        hub=hub,
+        campaigns=CampaignServicer(
+            pool, page_tokens=page_tokens, wakeups=wakeups, on_run=dispatcher.wake
+        ),
+        messages=MessageServicer(
+            pool, page_tokens=page_tokens, recipient_key=secrets.recipient_key
+        ),
+        watch=WatchServicer(pool, hub, signer),
+        delivery=DeliveryServicer(
+            claims=Claims(pool, wakeups),
+            reports=Reports(
+                pool,
+                wakeups,
+                recipient_key=secrets.recipient_key,
+                look_up_after_seconds=settings.look_up_after_seconds,
+            ),
+            look_ups=LookUps(pool, look_up_after_seconds=settings.look_up_after_seconds),
+            contents=Contents(pool, secrets),
+            send_window_seconds=settings.send_window_seconds,
+        ),
+    )
+
+
+def public_services(parts: Parts) -> list[Service]:
+    """What callers with an API key reach."""
+    return [
+        Service(
+            campaign_pb2.DESCRIPTOR.services_by_name["CampaignService"].full_name,
+            lambda server: campaign_pb2_grpc.add_CampaignServiceServicer_to_server(
+                parts.campaigns, server
+            ),
+        ),
+        Service(
+            message_pb2.DESCRIPTOR.services_by_name["MessageService"].full_name,
+            lambda server: message_pb2_grpc.add_MessageServiceServicer_to_server(
+                parts.messages, server
+            ),
+        ),
+        Service(
+            watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name,
+            lambda server: watch_pb2_grpc.add_WatchServiceServicer_to_server(parts.watch, server),
+        ),
+    ]
+
+
+def internal_services(parts: Parts) -> list[Service]:
+    """What the senders reach, with the internal token."""
+    return [
+        Service(
+            delivery_pb2.DESCRIPTOR.services_by_name["DeliveryService"].full_name,
+            lambda server: delivery_pb2_grpc.add_DeliveryServiceServicer_to_server(
+                parts.delivery, server
+            ),
+        )
+    ]
+
+
+def background_tasks(parts: Parts) -> dict[str, Callable[[], Awaitable[None]]]:
+    """What runs beside the servers until the end; a failure of one ends the process."""
+    return {
+        "topology": lambda: keep_topology(parts.nats),
+        "dispatcher": parts.dispatcher.run,
+        "sweepers": parts.sweepers.run,
+        "watch-hub": parts.hub.run,
+    }
+
+
+def end_streams(parts: Parts) -> None:
+    """Open streams end with UNAVAILABLE, and their clients come again elsewhere."""
+    parts.hub.drain()
+    parts.delivery.drain()
+
+
+def servers(parts: Parts) -> tuple[RpcServer, RpcServer]:
+    """The public and the internal port."""
+    settings = parts.settings
+
+    async def lookup(key_hash: bytes) -> Caller | None:
+        async with parts.pool.acquire() as connection:
+            return await caller_by_key(connection, key_hash)
+
+    public = RpcServer(
+        host=settings.campaign_grpc_host,
+        port=settings.campaign_grpc_port,
+        services=public_services(parts),
+        authentication=AuthenticationInterceptor(
+            lookup,
+            # Everything there is so far is about campaigns.
+            roles_allowed=lambda _method: CAMPAIGN_ROLES,
+            open_services=OPEN_SERVICES,
+        ),
+        deadline=DeadlineInterceptor(
+            method_seconds={"/outreach.v1.CampaignService/EstimateCampaign": ESTIMATE_SECONDS_MAX}
+        ),
+    )
+    internal = RpcServer(
+        host=settings.campaign_internal_host,
+        port=settings.campaign_internal_port,
+        services=internal_services(parts),
+        authentication=InternalTokenInterceptor(
+            settings.internal_token.get_secret_value(), open_services=OPEN_SERVICES
+        ),
+    )
+    return public, internal
+
+
+async def serve(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT. Starts and serves without NATS; waits for PostgreSQL."""
+    stopping = asyncio.Event()
+    _stop_on_signals(stopping)
+    async with (
+        nats_connection(settings.nats_url.get_secret_value(), name="campaign") as nats,
+        asyncio.TaskGroup() as tasks,
+    ):
+        starting = tasks.create_task(_started_pool(settings))
+        stopped = tasks.create_task(stopping.wait())
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return
+        pool = await starting
+        try:
+            await _serve(compose(settings, pool, nats), stopping)
+        finally:
+            stopped.cancel()
+            await _closed(pool)
+
+
+async def _serve(parts: Parts, stopping: asyncio.Event) -> None:
+    public, internal = servers(parts)
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(_run(work), name=name)
+            for name, work in background_tasks(parts).items()
+        ]
+        await public.start()
+        await internal.start()
+        background.append(tasks.create_task(_follow_health(parts.pool, (public, internal))))
+        await stopping.wait()
+        _log.info("draining")
+        grace_seconds = parts.settings.campaign_drain_seconds_max
+        await asyncio.gather(
+            *(
+                server.drain(end_streams=lambda: end_streams(parts), grace_seconds=grace_seconds)
+                for server in (public, internal)
+            )
+        )
+        for task in background:
+            task.cancel()
+    _log.info("stopped")
+
+
+async def _run(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
+async def _started_pool(settings: Settings) -> Pool:
+    """Schema, connections, and the organisation of the settings."""
+    dsn = settings.postgres_dsn.get_secret_value()
+    await migrate(dsn, wait_seconds_max=settings.campaign_start_seconds_max)
+    pool = await create_pool(
+        dsn,
+        application_name="campaign",
+        connections_max=settings.campaign_postgres_connections_max,
+    )
+    try:
+        await bootstrap(pool, settings, settings.secrets())
+    except BaseException:
+        pool.terminate()
+        raise
+    return pool
+
+
+async def _closed(pool: Pool) -> None:
+    """Give connections back, but not for longer than a moment: PostgreSQL may be gone."""
+    try:
+        async with asyncio.timeout(2):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+async def keep_topology(nats: NatsConnection) -> None:
+    """Make streams and consumers where they are missing, for ever."""
+    while True:
+        await nats.connected()
+        if nats.is_connected:
+            try:
+                await ensure_topology(nats.jetstream, tuple(Channel))
+            except NATS_FAULTS as error:
+                _log.warning("topology waits for nats", error=type(error).__name__)
+        await asyncio.sleep(TOPOLOGY_INTERVAL_SECONDS)
+
+
+async def _follow_health(pool: Pool, listening: Sequence[RpcServer]) -> None:
+    """Not serving while the database does not answer."""
+    serving = True
+    while True:
+        await asyncio.sleep(HEALTH_INTERVAL_SECONDS)
+        answers = await _answers(pool)
+        if answers != serving:
+            serving = answers
+            _log.warning("health changed", serving=serving)
+            for server in listening:
+                await server.set_serving(serving=serving)
+
+
+async def _answers(pool: Pool) -> bool:
+    try:
+        async with asyncio.timeout(HEALTH_INTERVAL_SECONDS):
+            await pool.fetchval("SELECT 1")
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        return False
+    return True
+
+
+def _stop_on_signals(stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+
+def _timers(settings: Settings) -> Timers:
+    return Timers(
+        assumed_delivered_after_seconds=settings.assumed_delivered_after_seconds,
+        unconfirmed_after_seconds=settings.unconfirmed_after_seconds,
+        look_up_after_seconds=settings.look_up_after_seconds,
+        send_window_seconds=settings.send_window_seconds,
+        request_seconds_max=settings.sender_sms_request_seconds_max,
+        change_log_kept_seconds=settings.change_log_kept_seconds,
+    )

@@ -1,0 +1,71 @@
+"""A file on its way in, before it is complete and in the database.
+
+The sender may be slow, and no transaction waits for a network; so the bytes are kept on the local
+disk until all are here, in a file without a name: when the upload is broken off or the process
+killed, nothing of it is left.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Self
+
+#: Also the size of a row in `upload_chunk`.
+PIECE_BYTES = 1024 * 1024
+
+
+class UploadSpool:
+    """Append chunks, then read the whole in pieces of PIECE_BYTES (the last is shorter).
+
+    Holds about one piece in memory. OSError when the disk is full.
+    """
+
+    def __init__(self, head_bytes_max: int) -> None:
+        self._head_bytes_max = head_bytes_max
+        # Up to one piece stays in memory; most files of contacts never touch the disk.
+        self._file = tempfile.SpooledTemporaryFile(max_size=PIECE_BYTES)
+        self._waiting = bytearray()
+        self._head = bytearray()
+        self.size_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    @property
+    def head(self) -> bytes:
+        """The first bytes, at most `head_bytes_max`."""
+        return bytes(self._head)
+
+    @property
+    def head_complete(self) -> bool:
+        """Whether the head won't grow any more."""
+        return len(self._head) >= self._head_bytes_max
+
+    async def append(self, chunk: bytes) -> None:
+        """Take further bytes."""
+        self.size_bytes += len(chunk)
+        self._head += chunk[: self._head_bytes_max - len(self._head)]
+        self._waiting += chunk
+        if len(self._waiting) >= PIECE_BYTES:
+            await self._flush()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The whole file, from its beginning."""
+        await self._flush()
+        await asyncio.to_thread(self._file.seek, 0)
+        while piece := await asyncio.to_thread(self._file.read, PIECE_BYTES):
+            yield piece
+
+    async def _flush(self) -> None:
+        data = bytes(self._waiting)
+        self._waiting.clear()
+        await asyncio.to_thread(self._file.write, data)
