@@ -32,13 +32,15 @@ def test_any_text_is_a_template_or_names_what_is_wrong(text: str) -> None:
     try:
         template = parse_template(text)
     except MalformedTemplate as error:
-        assert error.places
-        assert all(text.startswith("{{", place.position) for place in error.places)
+        places = error.places
     else:
         sources = [placeholder.source for placeholder in template.placeholders]
         pairs = zip(template.literals, [*sources, ""], strict=True)
         assert "".join(literal + source for literal, source in pairs) == text
         assert all("{{" not in literal for literal in template.literals)
+        return
+    assert places
+    assert all(text.startswith("{{", place.position) for place in places)
 
 
 def parts_one_by_one(text: str) -> tuple[SmsEncoding, int, int]:

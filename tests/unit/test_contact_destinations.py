@@ -73,7 +73,7 @@ def test_possible_is_what_phonenumbers_says_for_every_country_code_and_length() 
     differing = []
     for country_code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
         for length in range(1, 16 - len(str(country_code))):
-            for start in random_.sample(starts, 5) + ["0"]:
+            for start in [*random_.sample(starts, 5), "0"]:
                 rest = "".join(random_.choices("0123456789", k=15))
                 number = f"+{country_code}{(start + rest)[:length]}"
                 if is_possible_sms_number(number) != library_says(number):
@@ -87,6 +87,7 @@ def test_possible_is_what_phonenumbers_says_where_national_prefixes_are_stripped
     differing, matched = [], 0
     for country_code, regions in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.items():
         plan = PhoneMetadata.metadata_for_region_or_calling_code(country_code, regions[0])
+        assert plan is not None
         rule = plan.national_prefix_for_parsing
         if not rule:
             continue

@@ -152,20 +152,23 @@ def _choose_delimiter(
             # better.
             refusal = refusal or error
             continue
+        if complete and not rows:
+            raise _empty()  # nothing but delimiters
         score = _table_score(rows, channel)
         if best is None or score > best[0]:
             best = (score, delimiter, rows)
-    if best is None:
-        if refusal is None:
-            raise _empty()
+    # One column proves nothing: under a wrong delimiter every file has one.
+    if refusal is not None and (best is None or best[0][2] <= 1):
         raise refusal
+    if best is None:
+        raise _empty()
     return best[1], best[2]
 
 
 def _first_rows(
     head: bytes, complete: bool, encoding: str, delimiter: str, limits: ContactLimits
 ) -> list[list[str]]:
-    reader = RowReader(encoding, delimiter, limits)
+    reader = RowReader(encoding, delimiter, limits, parse_bytes_min=1)
     blocks = [reader.feed(head)]
     if complete:
         blocks.append(reader.finish())

@@ -10,6 +10,24 @@ VARIABLE_NAME_CHARACTERS_MAX = 64
 
 _not_name = re.compile(r"[^A-Za-z0-9_]+").sub
 
+# Latin letters that Unicode does not take apart into a plain letter and an accent.
+_plain_letters = str.maketrans(
+    {
+        "ß": "ss",
+        "ø": "o",
+        "Ø": "O",
+        "æ": "ae",
+        "Æ": "AE",
+        "œ": "oe",
+        "Œ": "OE",
+        "ł": "l",
+        "Ł": "L",
+        "đ": "d",
+        "Đ": "D",
+        "ı": "i",
+    }
+)
+
 
 def is_variable_name(name: str) -> bool:
     """`[A-Za-z_][A-Za-z0-9_]*`, of at most 64 characters."""
@@ -41,7 +59,7 @@ def _base_name(header: str) -> str:
     header = header.strip()
     if is_variable_name(header):
         return header
-    plain = unicodedata.normalize("NFKD", header)
+    plain = unicodedata.normalize("NFKD", header.translate(_plain_letters))
     plain = "".join(char for char in plain if not unicodedata.combining(char))
     name = _not_name("_", plain).strip("_")
     if name[:1].isdigit():

@@ -9,7 +9,7 @@ back-pressure from the database to the file.
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from traceback import extract_tb
 from typing import BinaryIO
@@ -52,7 +52,8 @@ async def import_in_worker(
     try:
         async with asyncio.TaskGroup() as tasks:
             feeder = tasks.create_task(_feed(process, chunks, spec))
-            yield _batches(process, deadline)
+            async with aclosing(_batches(process, deadline)) as batches:
+                yield batches
             feeder.cancel()
     except BaseExceptionGroup as group:
         # The caller's own error, or that of `chunks`: not ours to wrap.
@@ -60,9 +61,17 @@ async def import_in_worker(
             raise group.exceptions[0] from None
         raise
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    # A pipe that back-pressure has paused is closed only once it is read to its end.
+    if process.stdout is not None:
+        while await process.stdout.read(_CHUNK_BYTES_MAX):
+            pass
+    await process.wait()
 
 
 async def _feed(
