@@ -16,6 +16,7 @@ import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from outreach.cancellation import raise_if_cancelled
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import JOBS_STREAM, job_subject
 from services.campaign.delivery.changes import QUERIES, LockedCampaign, lock_campaign
@@ -79,6 +80,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            raise_if_cancelled()
             busy = False
             if self._nats.is_connected:  # without it a job could only get lost
                 try:

@@ -15,6 +15,7 @@ import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from outreach.cancellation import raise_if_cancelled
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import job_subject
 from outreach.vocabulary import Channel
@@ -103,6 +104,7 @@ class Sweepers:
 
     async def _forever(self, every_seconds: float, sweep: Callable[[], Awaitable[None]]) -> None:
         while True:
+            raise_if_cancelled()
             try:
                 await sweep()
             except (*_STORE_ERRORS, *_NATS_ERRORS) as error:
@@ -120,7 +122,8 @@ class Sweepers:
                 numbers = [row["number"] for row in overdue]
                 if not numbers:
                     break
-                await self._change(campaign_id, "assume_delivered", numbers, after)
+                if not await self._change(campaign_id, "assume_delivered", numbers, after):
+                    break  # somebody else was first
 
     async def find_overdue_claims(self) -> None:
         """SENDING past window and request time without a report: nobody knows; look-ups and events decide."""

@@ -1,0 +1,273 @@
+"""The dispatcher and the timers against a real PostgreSQL and a real NATS."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import nats
+import nats.js.errors
+import pytest
+from nats.aio.client import Client
+
+from outreach.jetstream.jobs import Job
+from outreach.jetstream.topology import INBOX_STREAM, JOBS_STREAM, ensure_topology
+from outreach.postgres.pool import create_pool
+from outreach.vocabulary import CampaignStatus, Channel, FailureReason, MessageStatus
+from services.campaign.delivery.claims import Claims
+from services.campaign.delivery.dispatcher import Dispatcher
+from services.campaign.delivery.sweepers import Sweepers, Timers, period
+from services.campaign.domain.dispatch import Pace, job_ranges, messages_to_dispatch
+from tests.campaign_data import (
+    Wakes,
+    assert_exact,
+    campaign_row,
+    running_campaign,
+    statuses,
+)
+from tests.waiting import eventually
+
+S = MessageStatus
+
+TIMERS = Timers(
+    assumed_delivered_after_seconds=600,
+    unconfirmed_after_seconds=900,
+    look_up_after_seconds=20,
+    send_window_seconds=10,
+    request_seconds_max=20,
+    change_log_kept_seconds=3600,
+)
+
+
+@pytest.fixture
+async def pool(database_dsn: str) -> AsyncIterator[Any]:
+    pool = await create_pool(database_dsn, application_name="tests")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def nats_client(nats_url: str) -> AsyncIterator[Client]:
+    client = await nats.connect(nats_url)
+    await ensure_topology(client.jetstream(), (Channel.SMS,))
+    yield client
+    await client.close()
+
+
+async def jobs_in_stream(client: Client) -> list[Job]:
+    """All jobs that wait, in order of publication."""
+    jetstream = client.jetstream()
+    info = await jetstream.stream_info(JOBS_STREAM)
+    jobs = []
+    for sequence in range(max(info.state.first_seq, 1), info.state.last_seq + 1):
+        try:
+            message = await jetstream.get_msg(JOBS_STREAM, sequence)
+        except nats.js.errors.NotFoundError:
+            continue
+        assert message.data is not None
+        jobs.append(Job.decode(message.data))
+    return jobs
+
+
+async def test_jobs_cover_the_campaign_once_and_stay_within_the_window(
+    pool: Any, nats_client: Client
+) -> None:
+    campaign = await running_campaign(pool, 2_500)
+    dispatcher = Dispatcher(pool, nats_client, nats_client.jetstream(), redispatch_after_seconds=60)
+    claims = Claims(pool, Wakes())
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(dispatcher.run())
+
+        async def dispatched() -> list[Job]:
+            return await jobs_in_stream(nats_client)
+
+        await eventually(dispatched, what="the first jobs")
+        first = await dispatched()
+        assert sum(job.last - job.first + 1 for job in first) == 1_000  # the smallest window
+        sender = uuid4()
+        claimed = 0
+        while claimed < 2_500:
+            result = await claims.claim(sender, campaign.campaign_id, 1, 1, 2_500, 100)
+            claimed += len(result.messages)
+
+        async def all_out() -> bool:
+            row = await campaign_row(pool, campaign.campaign_id)
+            return bool(row["queued"] == 0)
+
+        await eventually(all_out)
+        running.cancel()
+    jobs = await jobs_in_stream(nats_client)
+    numbers = [number for job in jobs for number in range(job.first, job.last + 1)]
+    assert len(numbers) == len(set(numbers))
+    assert {job.epoch for job in jobs} == {1}
+    assert {job.campaign_id for job in jobs} == {campaign.campaign_id}
+
+
+async def test_jobs_that_got_lost_are_published_again_under_a_new_epoch(
+    pool: Any, nats_client: Client
+) -> None:
+    campaign = await running_campaign(pool, 700)
+    jetstream = nats_client.jetstream()
+    dispatcher = Dispatcher(pool, nats_client, jetstream, redispatch_after_seconds=0.2)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(dispatcher.run())
+        await eventually(lambda: jobs_in_stream(nats_client), what="jobs")
+        # The whole store is wiped.
+        await jetstream.delete_stream(JOBS_STREAM)
+        await jetstream.delete_stream(INBOX_STREAM)
+        await ensure_topology(jetstream, (Channel.SMS,))
+
+        async def again() -> bool:
+            jobs = await jobs_in_stream(nats_client)
+            return sum(job.last - job.first + 1 for job in jobs) == 700
+
+        await eventually(again, what="all jobs again")
+        jobs = await jobs_in_stream(nats_client)
+        assert {job.epoch for job in jobs} > {1} or min(job.epoch for job in jobs) > 1
+        running.cancel()
+    assert set((await statuses(pool, campaign.campaign_id)).values()) == {S.QUEUED}
+
+
+async def test_a_stopped_campaign_is_not_dispatched_and_what_is_queued_is_cancelled(
+    pool: Any, nats_client: Client
+) -> None:
+    campaign = await running_campaign(pool, 6_000)
+    claims = Claims(pool, Wakes())
+    await claims.claim(uuid4(), campaign.campaign_id, 1, 1, 10, 10)
+    await pool.execute("UPDATE campaign SET stop_time = now()")
+    sweepers = make_sweepers(pool, nats_client)
+    await sweepers.cancel_queued()
+    row = await campaign_row(pool, campaign.campaign_id)
+    assert (row["cancelled"], row["sending"], row["queued"]) == (5_990, 10, 0)
+    assert row["status"] == CampaignStatus.IN_PROGRESS  # until what was handed over is final
+    await assert_exact(pool, campaign.campaign_id)
+
+
+def make_sweepers(pool: Any, client: Client, timers: Timers = TIMERS) -> Sweepers:
+    async def purge(connection: object) -> None:
+        assert connection is not None
+
+    return Sweepers(pool, Wakes(), client, client.jetstream(), timers, purge=purge)
+
+
+async def test_sent_without_a_receipt_is_assumed_delivered_after_the_limit_only(
+    pool: Any, nats_client: Client
+) -> None:
+    campaign = await running_campaign(pool, 2_300)
+    await pool.execute("UPDATE message SET status = 4, attempt = 1, update_time = now()")
+    await pool.execute(
+        "UPDATE message SET update_time = now() - interval '599 seconds' WHERE number > 2200"
+    )
+    await pool.execute(
+        "UPDATE message SET update_time = now() - interval '601 seconds' WHERE number <= 2200"
+    )
+    await pool.execute("UPDATE campaign SET queued = 0, sent = 2300")
+    await make_sweepers(pool, nats_client).assume_delivered()
+    row = await campaign_row(pool, campaign.campaign_id)
+    assert (row["assumed_delivered"], row["sent"]) == (2_200, 100)
+
+
+async def test_a_claim_nobody_reports_becomes_unknown_is_looked_up_and_given_up(
+    pool: Any, nats_client: Client
+) -> None:
+    campaign = await running_campaign(pool, 3)
+    claims = Claims(pool, Wakes())
+    await claims.claim(uuid4(), campaign.campaign_id, 1, 1, 3, 3)
+    sweepers = make_sweepers(pool, nats_client)
+    await sweepers.find_overdue_claims()
+    assert await pool.fetchval("SELECT count(*) FROM unknown_attempt") == 0
+    await pool.execute("UPDATE message SET claim_time = now() - interval '61 seconds'")
+    await sweepers.find_overdue_claims()
+    assert await pool.fetchval("SELECT count(*) FROM unknown_attempt") == 3
+    await sweepers.publish_look_ups()
+    (job,) = await jobs_in_stream(nats_client)
+    assert (job.kind, job.campaign_id) == ("look_up", campaign.campaign_id)
+
+    await sweepers.give_up_unknown()
+    assert set((await statuses(pool, campaign.campaign_id)).values()) == {S.SENDING}
+    await pool.execute("UPDATE unknown_attempt SET unknown_time = now() - interval '901 seconds'")
+    await sweepers.give_up_unknown()
+    row = await campaign_row(pool, campaign.campaign_id)
+    assert row["failed"] == 3
+    assert row["status"] == CampaignStatus.COMPLETE_WITH_ERRORS
+    reasons = await pool.fetch("SELECT DISTINCT failure_reason FROM message")
+    assert [reason["failure_reason"] for reason in reasons] == [FailureReason.UNCONFIRMED]
+    assert await pool.fetchval("SELECT count(*) FROM unknown_attempt") == 0
+    await assert_exact(pool, campaign.campaign_id)
+
+
+async def test_a_pace_is_kept(pool: Any, nats_client: Client) -> None:
+    campaign = await running_campaign(pool, 1_000)
+    await pool.execute(
+        """
+        INSERT INTO provider_account (organisation_id, channel, settings, secret,
+            segments_per_second_max) VALUES ($1, 1, '{}', '', 20)
+        """,
+        campaign.organisation_id,
+    )
+    await pool.execute("UPDATE campaign SET segments_mean = 2")
+    dispatcher = Dispatcher(pool, nats_client, nats_client.jetstream(), redispatch_after_seconds=60)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(dispatcher.run())
+
+        async def window_full() -> bool:
+            row = await campaign_row(pool, campaign.campaign_id)
+            return bool(row["dispatched_through"] >= 20)
+
+        await eventually(window_full)
+        running.cancel()
+    row = await campaign_row(pool, campaign.campaign_id)
+    assert row["dispatched_through"] == 20  # two seconds of ten messages, and nobody claims
+
+
+async def test_the_log_of_an_old_campaign_is_pruned(pool: Any, nats_client: Client) -> None:
+    campaign = await running_campaign(pool, 1)
+    await Claims(pool, Wakes()).claim(uuid4(), campaign.campaign_id, 1, 1, 1, 1)
+    sweepers = make_sweepers(pool, nats_client)
+    await sweepers.keep_house()
+    assert await pool.fetchval("SELECT count(*) FROM change_log") == 1
+    await pool.execute(
+        "UPDATE campaign SET status = 5, holds_channel = false, "
+        "end_time = now() - interval '2 hours'"
+    )
+    await sweepers.keep_house()
+    assert await pool.fetchval("SELECT count(*) FROM change_log") == 0
+    row = await campaign_row(pool, campaign.campaign_id)
+    assert row["log_pruned_through"] == row["revision"] == 2
+
+
+def test_the_window_follows_the_rate_and_the_pace() -> None:
+    free = Pace(None, 1.0)
+
+    def ahead(outstanding: int, rate: float, pace: Pace = free, since: float | None = 0.1) -> int:
+        return messages_to_dispatch(
+            outstanding=outstanding,
+            claimed_per_second=rate,
+            since_dispatch_seconds=since,
+            pace=pace,
+        )
+
+    assert ahead(0, 0) == 1_000
+    assert ahead(1_000, 0) == 0
+    assert ahead(500, 2_000) == 3_500
+    assert ahead(0, 1_000_000) == 20_000
+    slow = Pace(100.0, 2.0)
+    assert ahead(0, 0, slow, None) == 50
+    assert ahead(0, 0, slow, 0.1) == 5
+    assert ahead(0, 0, slow, 60) == 50  # a pause is not made up for
+    assert ahead(100, 0, slow, 60) == 0
+    assert ahead(99, 0, slow, 60) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "messages"), [(1, 1, 1), (1, 5_000, 3), (7, 1_234, 1_228)]
+)
+def test_job_ranges_cover_exactly(first: int, last: int, messages: int) -> None:
+    ranges = job_ranges(first, last, messages)
+    numbers = [number for start, end in ranges for number in range(start, end + 1)]
+    assert numbers == list(range(first, last + 1))
+
+
+@pytest.mark.parametrize(("after", "every"), [(600, 15.0), (20, 1.0), (0.5, 0.25)])
+def test_timers_look_often_enough(after: float, every: float) -> None:
+    assert period(after) == every
