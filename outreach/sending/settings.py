@@ -36,4 +36,8 @@ class SendingSettings(BaseSettings):
         gt=0,
         description="Time after SIGTERM to finish what has begun and have it committed.",
     )
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field(
+        default="INFO",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+        description="Least severe log lines that are written.",
+    )

@@ -13,52 +13,122 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OUTREACH_", hide_input_in_errors=True)
 
-    #: May hold a password, and so is never shown.
-    postgres_dsn: SecretStr
-    nats_url: SecretStr
-    log_level: str = "INFO"
+    postgres_dsn: SecretStr = Field(
+        description="PostgreSQL 18 or newer, as `postgres://user:password@host:port/database`."
+    )
+    nats_url: SecretStr = Field(description="NATS with JetStream.")
+    log_level: str = Field(
+        default="INFO", description="Least severe log lines that are written: DEBUG to ERROR."
+    )
 
-    #: Encrypts credentials, hashes recipients, signs tokens.
-    secret_key: SecretStr = Field(min_length=SECRET_KEY_CHARACTERS_MIN)
-    #: Former keys, newest first (JSON list).
-    secret_keys_retired: list[SecretStr] = []
-    #: What the senders identify themselves by.
-    internal_token: SecretStr = Field(min_length=1)
+    secret_key: SecretStr = Field(
+        min_length=SECRET_KEY_CHARACTERS_MIN,
+        description="Encrypts credentials, hashes recipients, signs tokens; at least 32 characters.",
+    )
+    secret_keys_retired: list[SecretStr] = Field(
+        default=[],
+        description="Former secret keys, newest first, as a JSON list; the oldest hashes recipients.",
+    )
+    internal_token: SecretStr = Field(
+        min_length=1, description="What the senders identify themselves by."
+    )
 
-    campaign_grpc_host: str = "127.0.0.1"
-    campaign_grpc_port: int = Field(default=50051, ge=0, le=65535)
-    campaign_internal_host: str = "127.0.0.1"
-    campaign_internal_port: int = Field(default=50052, ge=0, le=65535)
-    campaign_postgres_connections_max: int = Field(default=20, ge=4, le=500)
-    #: How long open calls may go on after SIGTERM.
-    campaign_drain_seconds_max: float = Field(default=5.0, ge=0)
-    #: How long to wait for PostgreSQL at the start.
-    campaign_start_seconds_max: float = Field(default=120.0, gt=0)
+    campaign_grpc_host: str = Field(
+        default="127.0.0.1", description="Address of the public services."
+    )
+    campaign_grpc_port: int = Field(
+        default=50051,
+        ge=0,
+        le=65535,
+        description="Port of the public services; 0 takes a free one.",
+    )
+    campaign_internal_host: str = Field(
+        default="127.0.0.1", description="Address of the senders' service."
+    )
+    campaign_internal_port: int = Field(
+        default=50052, ge=0, le=65535, description="Port of the senders' service; 0: a free one."
+    )
+    campaign_postgres_connections_max: int = Field(
+        default=20, ge=4, le=500, description="Connections to PostgreSQL of one process."
+    )
+    campaign_drain_seconds_max: float = Field(
+        default=5.0, ge=0, description="How long open calls may go on after SIGTERM."
+    )
+    campaign_start_seconds_max: float = Field(
+        default=120.0, gt=0, description="How long to wait for PostgreSQL at the start."
+    )
 
-    assumed_delivered_after_seconds: float = Field(default=600.0, gt=0)
-    unconfirmed_after_seconds: float = Field(default=900.0, gt=0)
-    look_up_after_seconds: float = Field(default=20.0, gt=0)
-    send_window_seconds: float = Field(default=10.0, gt=0)
-    redispatch_after_seconds: float = Field(default=3.0, gt=0)
-    change_log_kept_seconds: float = Field(default=24 * 3600.0, gt=0)
-    #: The senders' own limit; a claim is unknown only when window and request are certainly over.
-    sender_sms_request_seconds_max: float = Field(default=20.0, gt=0)
+    assumed_delivered_after_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="An SMS so long in SENT without a receipt is assumed delivered.",
+    )
+    unconfirmed_after_seconds: float = Field(
+        default=900.0,
+        gt=0,
+        description="An attempt whose outcome is unknown for so long is FAILED: UNCONFIRMED.",
+    )
+    look_up_after_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        description="An unknown attempt is looked up at the provider after this, then ever more rarely.",
+    )
+    send_window_seconds: float = Field(
+        default=10.0, gt=0, description="A claimed message is begun within it or handed back."
+    )
+    redispatch_after_seconds: float = Field(
+        default=3.0, gt=0, description="Jobs that nobody takes for so long are published again."
+    )
+    change_log_kept_seconds: float = Field(
+        default=24 * 3600.0,
+        gt=0,
+        description="How long after its end a campaign's changes can be watched from a token.",
+    )
+    sender_sms_request_seconds_max: float = Field(
+        default=20.0,
+        gt=0,
+        description="The SMS senders' own limit: a claim is unknown only when window and request are over.",
+    )
 
-    contact_rows_max: int = Field(default=300_000, ge=1)
-    contact_file_bytes_max: int = Field(default=50 * 1024 * 1024, ge=1)
-    contact_columns_max: int = Field(default=64, ge=1)
-    contact_field_bytes_max: int = Field(default=4_096, ge=1)
+    contact_rows_max: int = Field(default=300_000, ge=1, description="Rows of a contact file.")
+    contact_file_bytes_max: int = Field(
+        default=50 * 1024 * 1024, ge=1, description="Size of a contact file."
+    )
+    contact_columns_max: int = Field(default=64, ge=1, description="Columns of a contact file.")
+    contact_field_bytes_max: int = Field(
+        default=4_096, ge=1, description="Size of one field of a contact file."
+    )
 
-    #: An organisation that the service sets up at start; its id follows from its name.
-    bootstrap_organisation_name: str | None = None
-    bootstrap_api_key: SecretStr | None = Field(default=None, min_length=_API_KEY_CHARACTERS_MIN)
-    bootstrap_twilio_account_sid: str | None = None
-    bootstrap_twilio_auth_token: SecretStr | None = None
-    bootstrap_twilio_messaging_service_sid: str | None = None
-    bootstrap_twilio_from: str | None = None
-    bootstrap_segments_per_second_max: float | None = Field(default=None, gt=0)
-    bootstrap_price_per_segment_micros: int | None = Field(default=None, ge=0)
-    bootstrap_currency_code: str | None = Field(default=None, pattern="^[A-Z]{3}$")
+    bootstrap_organisation_name: str | None = Field(
+        default=None,
+        description="An organisation that is set up at the start; its id follows from its name.",
+    )
+    bootstrap_api_key: SecretStr | None = Field(
+        default=None,
+        min_length=_API_KEY_CHARACTERS_MIN,
+        description="Its administrator's API key; at least 32 characters. Only its hash is stored.",
+    )
+    bootstrap_twilio_account_sid: str | None = Field(
+        default=None, description="Its Twilio account; none: no SMS campaigns."
+    )
+    bootstrap_twilio_auth_token: SecretStr | None = Field(
+        default=None, description="The account's Auth Token; stored encrypted."
+    )
+    bootstrap_twilio_messaging_service_sid: str | None = Field(
+        default=None, description="Its default sender: a Messaging Service. Or:"
+    )
+    bootstrap_twilio_from: str | None = Field(
+        default=None, description="Its default sender: a number or sender id."
+    )
+    bootstrap_segments_per_second_max: float | None = Field(
+        default=None, gt=0, description="Its pace; none: as fast as the provider takes it."
+    )
+    bootstrap_price_per_segment_micros: int | None = Field(
+        default=None, ge=0, description="For estimates: millionths of the currency's unit."
+    )
+    bootstrap_currency_code: str | None = Field(
+        default=None, pattern="^[A-Z]{3}$", description="Of the price, by ISO 4217."
+    )
 
     @model_validator(mode="after")
     def _bootstrap_is_whole(self) -> "Settings":

@@ -25,7 +25,9 @@ class SandboxSettings(BaseSettings):
         default=None, description='Once listening, `{"port": …}` is written here, atomically.'
     )
     account_sid: str = Field(
-        default="AC5a17d0b0c5a17d0b0c5a17d0b0c5a17d", pattern=r"^AC[0-9a-fA-F]{32}$"
+        default="AC5a17d0b0c5a17d0b0c5a17d0b0c5a17d",
+        pattern=r"^AC[0-9a-fA-F]{32}$",
+        description="The only account there is.",
     )
     auth_token: str = Field(
         default="5a17d0b0c5a17d0b0c5a17d0b0c5a17d",
@@ -34,7 +36,9 @@ class SandboxSettings(BaseSettings):
         description="Password of Basic auth and key of the webhook signatures.",
     )
     messaging_service_sid: str = Field(
-        default="MG5a17d0b0c5a17d0b0c5a17d0b0c5a17d", pattern=r"^MG[0-9a-fA-F]{32}$"
+        default="MG5a17d0b0c5a17d0b0c5a17d0b0c5a17d",
+        pattern=r"^MG[0-9a-fA-F]{32}$",
+        description="Its only Messaging Service.",
     )
     sender_numbers: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("+15005550006",),
@@ -49,7 +53,9 @@ class SandboxSettings(BaseSettings):
     )
     seed: str = Field(default="outreach", min_length=1, max_length=64, description="Of all fates.")
     knobs: Knobs = Field(default_factory=Knobs, description="Initial knobs, as JSON.")
-    callback_connections_max: int = Field(default=64, ge=1, le=1024)
+    callback_connections_max: int = Field(
+        default=64, ge=1, le=1024, description="Webhooks under way at once."
+    )
 
     @field_validator("sender_numbers", mode="before")
     @classmethod
