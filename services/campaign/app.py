@@ -22,6 +22,8 @@ from outreach.tokens import TokenSigner
 from outreach.v1 import (
     campaign_pb2,
     campaign_pb2_grpc,
+    contact_pb2,
+    contact_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
     watch_pb2,
@@ -38,12 +40,14 @@ from services.campaign.delivery.servicer import DeliveryServicer
 from services.campaign.delivery.sweepers import Sweepers, Timers
 from services.campaign.domain.permissions import CAMPAIGN_ROLES
 from services.campaign.rpc.campaigns import CampaignServicer
+from services.campaign.rpc.contacts import ContactServicer
 from services.campaign.rpc.messages import MessageServicer
 from services.campaign.rpc.pages import PageTokens
 from services.campaign.settings import Settings
 from services.campaign.store import Pool
 from services.campaign.store.organisations import caller_by_key
 from services.campaign.store.requests import purge_request_log
+from services.campaign.usecases.import_contacts import ImportTerms
 from services.campaign.wakeups import NatsWakeups
 from services.campaign.watch.hub import WatchHub
 from services.campaign.watch.servicer import WatchServicer
@@ -69,6 +73,7 @@ class Parts:
     sweepers: Sweepers
     hub: WatchHub
     campaigns: CampaignServicer
+    contacts: ContactServicer
     messages: MessageServicer
     watch: WatchServicer
     delivery: DeliveryServicer
@@ -82,11 +87,10 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
     wakeups = NatsWakeups(nats)
     dispatcher = Dispatcher(
         pool,
-        nats.client,
-        nats.jetstream,
+        nats,
         redispatch_after_seconds=settings.redispatch_after_seconds,
     )
-    hub = WatchHub(pool, nats.client)
+    hub = WatchHub(pool, nats)
     return Parts(
         settings=settings,
         pool=pool,
@@ -95,14 +99,19 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
         sweepers=Sweepers(
             pool,
             wakeups,
-            nats.client,
-            nats.jetstream,
+            nats,
             _timers(settings),
             purge=purge_request_log,
         ),
         hub=hub,
         campaigns=CampaignServicer(
             pool, page_tokens=page_tokens, wakeups=wakeups, on_run=dispatcher.wake
+        ),
+        contacts=ContactServicer(
+            pool,
+            page_tokens=page_tokens,
+            wakeups=wakeups,
+            terms=ImportTerms(secrets.recipient_key, settings.contact_limits()),
         ),
         messages=MessageServicer(
             pool, page_tokens=page_tokens, recipient_key=secrets.recipient_key
@@ -130,6 +139,12 @@ def public_services(parts: Parts) -> list[Service]:
             campaign_pb2.DESCRIPTOR.services_by_name["CampaignService"].full_name,
             lambda server: campaign_pb2_grpc.add_CampaignServiceServicer_to_server(
                 parts.campaigns, server
+            ),
+        ),
+        Service(
+            contact_pb2.DESCRIPTOR.services_by_name["ContactService"].full_name,
+            lambda server: contact_pb2_grpc.add_ContactServiceServicer_to_server(
+                parts.contacts, server
             ),
         ),
         Service(

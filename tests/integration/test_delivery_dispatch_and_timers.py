@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import nats
 import nats.js.errors
 import pytest
-from nats.aio.client import Client
 
+from outreach.jetstream.connection import NatsConnection, nats_connection
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import INBOX_STREAM, JOBS_STREAM, ensure_topology
 from outreach.postgres.pool import create_pool
@@ -47,16 +46,16 @@ async def pool(database_dsn: str) -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-async def nats_client(nats_url: str) -> AsyncIterator[Client]:
-    client = await nats.connect(nats_url)
-    await ensure_topology(client.jetstream(), (Channel.SMS,))
-    yield client
-    await client.close()
+async def nats_client(nats_url: str) -> AsyncIterator[NatsConnection]:
+    async with nats_connection(nats_url, name="tests") as connection:
+        await connection.connected()
+        await ensure_topology(connection.jetstream, (Channel.SMS,))
+        yield connection
 
 
-async def jobs_in_stream(client: Client) -> list[Job]:
+async def jobs_in_stream(client: NatsConnection) -> list[Job]:
     """All jobs that wait, in order of publication."""
-    jetstream = client.jetstream()
+    jetstream = client.jetstream
     info = await jetstream.stream_info(JOBS_STREAM)
     jobs = []
     for sequence in range(max(info.state.first_seq, 1), info.state.last_seq + 1):
@@ -70,10 +69,10 @@ async def jobs_in_stream(client: Client) -> list[Job]:
 
 
 async def test_jobs_cover_the_campaign_once_and_stay_within_the_window(
-    pool: Any, nats_client: Client
+    pool: Any, nats_client: NatsConnection
 ) -> None:
     campaign = await running_campaign(pool, 2_500)
-    dispatcher = Dispatcher(pool, nats_client, nats_client.jetstream(), redispatch_after_seconds=60)
+    dispatcher = Dispatcher(pool, nats_client, redispatch_after_seconds=60)
     claims = Claims(pool, Wakes())
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(dispatcher.run())
@@ -104,11 +103,11 @@ async def test_jobs_cover_the_campaign_once_and_stay_within_the_window(
 
 
 async def test_jobs_that_got_lost_are_published_again_under_a_new_epoch(
-    pool: Any, nats_client: Client
+    pool: Any, nats_client: NatsConnection
 ) -> None:
     campaign = await running_campaign(pool, 700)
-    jetstream = nats_client.jetstream()
-    dispatcher = Dispatcher(pool, nats_client, jetstream, redispatch_after_seconds=0.2)
+    jetstream = nats_client.jetstream
+    dispatcher = Dispatcher(pool, nats_client, redispatch_after_seconds=0.2)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(dispatcher.run())
         await eventually(lambda: jobs_in_stream(nats_client), what="jobs")
@@ -129,7 +128,7 @@ async def test_jobs_that_got_lost_are_published_again_under_a_new_epoch(
 
 
 async def test_a_stopped_campaign_is_not_dispatched_and_what_is_queued_is_cancelled(
-    pool: Any, nats_client: Client
+    pool: Any, nats_client: NatsConnection
 ) -> None:
     campaign = await running_campaign(pool, 6_000)
     claims = Claims(pool, Wakes())
@@ -143,15 +142,15 @@ async def test_a_stopped_campaign_is_not_dispatched_and_what_is_queued_is_cancel
     await assert_exact(pool, campaign.campaign_id)
 
 
-def make_sweepers(pool: Any, client: Client, timers: Timers = TIMERS) -> Sweepers:
+def make_sweepers(pool: Any, client: NatsConnection, timers: Timers = TIMERS) -> Sweepers:
     async def purge(connection: object) -> None:
         assert connection is not None
 
-    return Sweepers(pool, Wakes(), client, client.jetstream(), timers, purge=purge)
+    return Sweepers(pool, Wakes(), client, timers, purge=purge)
 
 
 async def test_sent_without_a_receipt_is_assumed_delivered_after_the_limit_only(
-    pool: Any, nats_client: Client
+    pool: Any, nats_client: NatsConnection
 ) -> None:
     campaign = await running_campaign(pool, 2_300)
     await pool.execute("UPDATE message SET status = 4, attempt = 1, update_time = now()")
@@ -168,7 +167,7 @@ async def test_sent_without_a_receipt_is_assumed_delivered_after_the_limit_only(
 
 
 async def test_a_claim_nobody_reports_becomes_unknown_is_looked_up_and_given_up(
-    pool: Any, nats_client: Client
+    pool: Any, nats_client: NatsConnection
 ) -> None:
     campaign = await running_campaign(pool, 3)
     claims = Claims(pool, Wakes())
@@ -196,7 +195,7 @@ async def test_a_claim_nobody_reports_becomes_unknown_is_looked_up_and_given_up(
     await assert_exact(pool, campaign.campaign_id)
 
 
-async def test_a_pace_is_kept(pool: Any, nats_client: Client) -> None:
+async def test_a_pace_is_kept(pool: Any, nats_client: NatsConnection) -> None:
     campaign = await running_campaign(pool, 1_000)
     await pool.execute(
         """
@@ -206,7 +205,7 @@ async def test_a_pace_is_kept(pool: Any, nats_client: Client) -> None:
         campaign.organisation_id,
     )
     await pool.execute("UPDATE campaign SET segments_mean = 2")
-    dispatcher = Dispatcher(pool, nats_client, nats_client.jetstream(), redispatch_after_seconds=60)
+    dispatcher = Dispatcher(pool, nats_client, redispatch_after_seconds=60)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(dispatcher.run())
 
@@ -220,7 +219,7 @@ async def test_a_pace_is_kept(pool: Any, nats_client: Client) -> None:
     assert row["dispatched_through"] == 20  # two seconds of ten messages, and nobody claims
 
 
-async def test_the_log_of_an_old_campaign_is_pruned(pool: Any, nats_client: Client) -> None:
+async def test_the_log_of_an_old_campaign_is_pruned(pool: Any, nats_client: NatsConnection) -> None:
     campaign = await running_campaign(pool, 1)
     await Claims(pool, Wakes()).claim(uuid4(), campaign.campaign_id, 1, 1, 1, 1)
     sweepers = make_sweepers(pool, nats_client)

@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import asyncpg
-import nats.errors
-import nats.js.errors
 import structlog
-from nats.aio.client import Client
-from nats.js import JetStreamContext
 
 from outreach.cancellation import raise_if_cancelled
+from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import JOBS_STREAM, job_subject
 from services.campaign.delivery.changes import QUERIES, LockedCampaign, lock_campaign
@@ -32,7 +29,6 @@ PUBLISH_SECONDS_MAX = 5.0
 RATE_SECONDS = 1.0
 
 _STORE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-_NATS_ERRORS = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 
 
 @dataclass(slots=True)
@@ -61,14 +57,12 @@ class Dispatcher:
     def __init__(
         self,
         pool: "asyncpg.Pool[asyncpg.Record]",
-        connection: Client,
-        jetstream: JetStreamContext,
+        nats: NatsConnection,
         *,
         redispatch_after_seconds: float,
     ) -> None:
         self._pool = pool
-        self._nats = connection
-        self._jetstream = jetstream
+        self._nats = nats
         self._redispatch_after_seconds = redispatch_after_seconds
         self._rates: dict[UUID, _Rate] = {}
         self._wake = asyncio.Event()
@@ -87,7 +81,7 @@ class Dispatcher:
                     busy = await self._tick()
                 except _STORE_ERRORS as error:
                     log.warning("dispatch_waits_for_store", error=type(error).__name__)
-                except _NATS_ERRORS as error:
+                except NATS_FAULTS as error:
                     log.warning("dispatch_waits_for_nats", error=type(error).__name__)
             self._wake.clear()
             try:
@@ -164,8 +158,8 @@ class Dispatcher:
         """Take the old epoch's jobs away, so that an absent sender does not find a heap of them."""
         subject = job_subject(campaign.channel, campaign.organisation_id, campaign.id)
         try:
-            await self._jetstream.purge_stream(JOBS_STREAM, subject=subject)
-        except _NATS_ERRORS as error:
+            await self._nats.jetstream.purge_stream(JOBS_STREAM, subject=subject)
+        except NATS_FAULTS as error:
             log.warning(
                 "old_jobs_not_purged", error=type(error).__name__, campaign_id=str(campaign.id)
             )
@@ -180,13 +174,13 @@ class Dispatcher:
                 "send", campaign.organisation_id, campaign.id, campaign.run, start, end, epoch
             )
             try:
-                await self._jetstream.publish(
+                await self._nats.jetstream.publish(
                     subject,
                     job.encode(),
                     timeout=PUBLISH_SECONDS_MAX,
                     headers={"Nats-Msg-Id": job.message_id},
                 )
-            except _NATS_ERRORS as error:
+            except NATS_FAULTS as error:
                 # Recorded as dispatched but not out: the next epoch repeats it.
                 log.warning("job_not_published", error=type(error).__name__, **_ids(campaign))
                 return

@@ -12,6 +12,7 @@ import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
+from outreach.postgres.outage import is_outage
 from services.campaign.delivery.claims import Claims
 from services.campaign.delivery.content import Contents
 from services.campaign.delivery.look_ups import LookUps
@@ -222,20 +223,38 @@ class _Stream:
                 return
 
     async def _apply(self, batches: list[delivery_pb2.ReportBatch]) -> None:
+        """Commit these batches: through outages, as long as the stream lives."""
         while True:
             try:
                 await self._servicer.reports.apply(batches)
-            except _STORE_ERRORS as error:
-                log.warning(
-                    "reports_not_committed", error=type(error).__name__, batches=len(batches)
-                )
-                await asyncio.sleep(COMMIT_RETRY_SECONDS)
             except ValueError as error:
                 raise _StreamEnds(
                     grpc.StatusCode.INVALID_ARGUMENT, "a report that can't be read: ids are UUIDs"
                 ) from error
-            else:
-                return
+            except _STORE_ERRORS as error:
+                if is_outage(error):
+                    log.warning("reports_wait_for_store", error=type(error).__name__)
+                    await asyncio.sleep(COMMIT_RETRY_SECONDS)
+                    continue
+                await self._apply_one_by_one(batches, error)
+            return
+
+    async def _apply_one_by_one(
+        self, batches: list[delivery_pb2.ReportBatch], error: Exception
+    ) -> None:
+        """The store refuses something in these: a fault of ours. It must not hold up the rest.
+
+        What is set aside stays SENDING or SENT, and look-ups and timers settle it.
+        """
+        if len(batches) > 1:
+            for batch in batches:
+                await self._apply([batch])
+            return
+        log.error(
+            "reports_set_aside",
+            campaigns=[part.campaign_id for part in batches[0].campaigns],
+            exc_info=error,
+        )
 
     async def _write(self) -> None:
         while (response := await self._responses.get()) is not None:

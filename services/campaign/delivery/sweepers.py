@@ -9,13 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import nats.errors
-import nats.js.errors
 import structlog
-from nats.aio.client import Client
-from nats.js import JetStreamContext
 
 from outreach.cancellation import raise_if_cancelled
+from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import job_subject
 from outreach.vocabulary import Channel
@@ -36,7 +33,6 @@ CANCEL_BATCH_MESSAGES_MAX = 5_000
 HOUSEKEEPING_SECONDS = 60.0
 
 _STORE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-_NATS_ERRORS = (nats.errors.Error, nats.js.errors.Error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +70,7 @@ class Sweepers:
         self,
         pool: "asyncpg.Pool[asyncpg.Record]",
         wakeups: Wakeups,
-        connection: Client,
-        jetstream: JetStreamContext,
+        nats: NatsConnection,
         timers: Timers,
         *,
         purge: Callable[[Any], Awaitable[object]],
@@ -83,8 +78,7 @@ class Sweepers:
         """`purge`: removes what the lifecycle keeps for a limited time (answers by request_id), given a connection."""
         self._pool = pool
         self._wakeups = wakeups
-        self._nats = connection
-        self._jetstream = jetstream
+        self._nats = nats
         self._timers = timers
         self._purge = purge
 
@@ -107,7 +101,7 @@ class Sweepers:
             raise_if_cancelled()
             try:
                 await sweep()
-            except (*_STORE_ERRORS, *_NATS_ERRORS) as error:
+            except (*_STORE_ERRORS, *NATS_FAULTS) as error:
                 log.warning("sweep_failed", sweep=sweep.__name__, error=type(error).__name__)
             await asyncio.sleep(every_seconds)
 
@@ -160,7 +154,7 @@ class Sweepers:
                 return
             job = Job("look_up", row["organisation_id"], row["id"], row["run"], 0, 0, 0)
             subject = job_subject(Channel(row["channel"]), row["organisation_id"], row["id"])
-            await self._jetstream.publish(subject, job.encode(), timeout=5.0)
+            await self._nats.jetstream.publish(subject, job.encode(), timeout=5.0)
 
     async def cancel_queued(self) -> None:
         """What was queued when a run was stopped or failed, batch by batch."""

@@ -12,12 +12,10 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import nats.errors
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from outreach.jetstream.topology import event_subject
+from outreach.jetstream.connection import NatsConnection
 from outreach.postgres.queries import load_queries
 
 log = structlog.get_logger()
@@ -67,9 +65,9 @@ class _Feed:
 class WatchHub:
     """Runs the readers. `run` must be running while anyone watches."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", connection: Client) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", nats: NatsConnection) -> None:
         self._pool = pool
-        self._nats = connection
+        self._nats = nats
         self._campaigns: dict[UUID, _Feed] = {}
         self._organisations: dict[UUID, _Feed] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -77,10 +75,11 @@ class WatchHub:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self._nats.subscribe(ALL_EVENTS, cb=self._on_event)
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
+                await self._nats.connected()  # until then the poll serves
+                await self._nats.client.subscribe(ALL_EVENTS, cb=self._on_event)
                 await asyncio.Event().wait()
             finally:
                 self._tasks = None
@@ -179,27 +178,6 @@ class WatchHub:
             for watcher in feed.watchers:
                 watcher.ready.set()
             await asyncio.sleep(READ_INTERVAL_SECONDS)
-
-
-class NatsWakeups:
-    """Tells this process's hub, and the other replicas over NATS. A lost one is made up for by the poll."""
-
-    def __init__(self, connection: Client, hub: WatchHub) -> None:
-        self._nats = connection
-        self._hub = hub
-
-    async def campaign_changed(
-        self, organisation_id: UUID, campaign_id: UUID, revision: int
-    ) -> None:
-        """After commit."""
-        self._hub.poke(organisation_id, campaign_id)
-        if self._nats.is_connected:
-            try:
-                await self._nats.publish(
-                    event_subject(organisation_id, campaign_id), str(revision).encode()
-                )
-            except nats.errors.Error as error:
-                log.warning("wakeup_not_published", error=type(error).__name__)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
