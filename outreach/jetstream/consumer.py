@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.js.errors import APIError, NotFoundError
 
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 
@@ -61,7 +62,10 @@ class PullConsumer:
 
     async def _subscribe(self) -> PullSubscription:
         self._connection.require()
-        await self._ensure(self._connection.jetstream)
+        try:
+            await self._connection.jetstream.consumer_info(self._stream, self._durable)
+        except NotFoundError:
+            await self._ensure(self._connection.jetstream)
         self._subscription = await self._connection.jetstream.pull_subscribe_bind(
             consumer=self._durable, stream=self._stream
         )
@@ -77,7 +81,12 @@ class PullConsumer:
 
     async def _after_fault(self, error: Exception) -> None:
         self._faults += 1
-        _log.warning("jetstream_fetch_failed", consumer=self._durable, error=type(error).__name__)
+        _log.warning(
+            "jetstream_fetch_failed",
+            consumer=self._durable,
+            error=type(error).__name__,
+            description=error.description if isinstance(error, APIError) else None,
+        )
         pause = min(_FAULT_PAUSE_SECONDS_MAX, 0.1 * 2 ** min(self._faults, 6))
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         await self.close()

@@ -9,8 +9,8 @@ queues again what it had claimed beyond that. Nothing waits for a time-out, and 
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
@@ -199,11 +199,14 @@ class DeliveryStream:
 
     async def _write(self, call: _Call, connection: _Connection) -> None:
         while True:
-            await call.write(await connection.outgoing.get())
+            request = await connection.outgoing.get()
+            with _as_lost(call):
+                await call.write(request)
 
     async def _read(self, call: _Call, connection: _Connection) -> None:
         while True:
-            response = await call.read()
+            with _as_lost(call):
+                response = await call.read()
             if not isinstance(response, delivery_pb2.DeliverResponse):  # the end of the stream
                 raise StreamLost
             kind = response.WhichOneof("response")
@@ -317,6 +320,22 @@ class DeliveryStream:
     def _new_id(self) -> int:
         self._next_id += 1
         return self._next_id
+
+
+@contextmanager
+def _as_lost(call: _Call) -> Iterator[None]:
+    """grpc.aio raises CancelledError in the reader of a call that was cancelled (by `renew`), which
+    a TaskGroup would take for the task's own end; and InvalidStateError when the call is over.
+    """
+    try:
+        yield
+    except asyncio.InvalidStateError as error:
+        raise StreamLost from error
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if call.cancelled() and task is not None and not task.cancelling():
+            raise StreamLost from None
+        raise
 
 
 def _causes(group: BaseExceptionGroup[BaseException]) -> set[str]:

@@ -41,6 +41,8 @@ from services.sender_sms.transport import TwilioTransport
 from services.sender_sms.webhooks import Webhooks
 
 NAME = "sender_sms"
+#: For webhooks that are being stored when the endpoint closes.
+SHUTDOWN_SECONDS_MAX = 5.0
 _log = structlog.get_logger(__name__)
 
 
@@ -100,7 +102,7 @@ class SenderSms:
             accounts=accounts,
             look_ups=LookUps(self._stream, self._reporter, campaigns, provider),
         )
-        self.webhooks = Webhooks(
+        self._webhooks = Webhooks(
             inbox=self._inbox,
             accounts=accounts,
             token_key=token_key,
@@ -136,8 +138,9 @@ class SenderSms:
                     self._worker.run(),
                 )
             ]
-            await stop.wait()
-            await self._drain()
+            async with _listening(self._webhooks, self._settings):
+                await stop.wait()
+                await self._drain()
             for task in running:
                 task.cancel()
 
@@ -155,19 +158,21 @@ class SenderSms:
 
 
 @asynccontextmanager
-async def _listening(webhooks: Webhooks, settings: SenderSmsSettings) -> AsyncIterator[int]:
-    """Serve the webhook endpoint. Yields its port."""
-    runner = web.ServerRunner(web.Server(webhooks.handle, access_log=None))
+async def _listening(webhooks: Webhooks, settings: SenderSmsSettings) -> AsyncIterator[None]:
+    """Serve the webhook endpoint."""
+    runner = web.ServerRunner(
+        web.Server(webhooks.handle, access_log=None), shutdown_timeout=SHUTDOWN_SECONDS_MAX
+    )
     await runner.setup()
     try:
         site = web.TCPSite(
             runner,
             settings.sender_sms_http_host,
             settings.sender_sms_http_port,
-            shutdown_timeout=5.0,
         )
         await site.start()
-        yield int(runner.addresses[0][1])
+        _log.info("listening", port=runner.addresses[0][1])
+        yield
     finally:
         await runner.cleanup()
 
@@ -186,8 +191,6 @@ async def serve(settings: SenderSmsSettings, stop: asyncio.Event) -> None:
         )
         resources.push_async_callback(transport.close)
         sender = SenderSms(settings, nats, channel, transport, journal)
-        port = await resources.enter_async_context(_listening(sender.webhooks, settings))
-        _log.info("listening", port=port)
         await sender.run(stop)
 
 

@@ -1,0 +1,136 @@
+"""A sender under test with its peers: real gRPC, real NATS, real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import nats
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+from pydantic import SecretStr
+
+from outreach.jetstream.jobs import Job, JobKind
+from outreach.jetstream.topology import job_subject
+from outreach.vocabulary import Channel
+from services.sender_sms.app import serve
+from services.sender_sms.settings import SenderSmsSettings
+from tests.campaign_double import TOKEN, CampaignDouble
+from tests.twilio_double import TwilioDouble
+from tests.waiting import eventually
+
+TOKEN_KEY = "attempt-token-key-of-the-tests-0123456789"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def sender_settings(
+    *, nats_url: str, campaign: str, twilio: str, journal_dir: Path, **changes: object
+) -> SenderSmsSettings:
+    port = free_port()
+    values: dict[str, object] = {
+        "nats_url": nats_url,
+        "campaign_internal_address": campaign,
+        "internal_token": SecretStr(TOKEN),
+        "attempt_token_key": SecretStr(TOKEN_KEY),
+        "sender_journal_dir": journal_dir,
+        "sender_sms_http_port": port,
+        "sender_sms_webhook_url": f"http://127.0.0.1:{port}/hooks",
+        "twilio_api_url": twilio,
+        "sender_drain_seconds_max": 8.0,
+        **changes,
+    }
+    return SenderSmsSettings.model_validate(values)
+
+
+async def _exists(jetstream: JetStreamContext) -> bool:
+    try:
+        await jetstream.consumer_info("OUTREACH_JOBS", "sms-senders")
+        await jetstream.consumer_info("OUTREACH_INBOX", "sms-inbox")
+    except NotFoundError:
+        return False
+    return True
+
+
+class Jobs:
+    """Publishes jobs as the dispatcher does."""
+
+    def __init__(self, nats_url: str, organisation_id: UUID, campaign_id: UUID) -> None:
+        self._nats_url = nats_url
+        self._organisation_id = organisation_id
+        self._campaign_id = campaign_id
+        self._epoch = 0
+
+    async def publish(self, first: int, last: int, *, kind: JobKind = "send") -> None:
+        self._epoch += 1
+        job = Job(kind, self._organisation_id, self._campaign_id, 1, first, last, self._epoch)
+        connection = await nats.connect(self._nats_url)
+        try:
+            jetstream = connection.jetstream()
+            await eventually(lambda: _exists(jetstream), 10, "the sender made the consumer")
+            subject = job_subject(Channel.SMS, self._organisation_id, self._campaign_id)
+            await jetstream.publish(subject, job.encode(), headers={"Nats-Msg-Id": job.message_id})
+        finally:
+            await connection.close()
+
+    async def left(self) -> int:
+        """Jobs that are not acknowledged."""
+        connection = await nats.connect(self._nats_url)
+        try:
+            info = await connection.jetstream().stream_info("OUTREACH_JOBS")
+            return int(info.state.messages)
+        finally:
+            await connection.close()
+
+
+@dataclass
+class Rig:
+    campaign: CampaignDouble
+    twilio: TwilioDouble
+    settings: SenderSmsSettings
+    jobs: Jobs
+    stop: asyncio.Event
+
+    async def send(self, count: int) -> None:
+        """Add messages and dispatch them."""
+        first = len(self.campaign.messages) + 1
+        self.campaign.add(count)
+        await self.jobs.publish(first, first + count - 1)
+
+
+@asynccontextmanager
+async def sender_rig(
+    nats_url: str,
+    journal_dir: Path,
+    *,
+    campaign: CampaignDouble | None = None,
+    **changes: object,
+) -> AsyncIterator[Rig]:
+    """A running sender; at the end it is drained."""
+    campaign = campaign or CampaignDouble()
+    twilio = TwilioDouble()
+    async with campaign.serving() as campaign_address, twilio.serving() as twilio_url:
+        settings = sender_settings(
+            nats_url=nats_url,
+            campaign=campaign_address,
+            twilio=twilio_url,
+            journal_dir=journal_dir,
+            **changes,
+        )
+        stop = asyncio.Event()
+        jobs = Jobs(nats_url, campaign.organisation_id, campaign.campaign_id)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(serve(settings, stop))
+            try:
+                yield Rig(campaign, twilio, settings, jobs, stop)
+            finally:
+                stop.set()
