@@ -4,6 +4,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outreach.secrets import SECRET_KEY_CHARACTERS_MIN, Secrets
+from services.campaign.contacts.errors import ContactLimits
 
 _API_KEY_CHARACTERS_MIN = 32
 
@@ -147,6 +148,15 @@ class Settings(BaseSettings):
                 "give one of BOOTSTRAP_TWILIO_MESSAGING_SERVICE_SID and BOOTSTRAP_TWILIO_FROM"
             )
         return self
+
+    def contact_limits(self) -> ContactLimits:
+        """How much of a file of contacts is accepted."""
+        return ContactLimits(
+            rows_max=self.contact_rows_max,
+            file_bytes_max=self.contact_file_bytes_max,
+            columns_max=self.contact_columns_max,
+            field_bytes_max=self.contact_field_bytes_max,
+        )
 
     def secrets(self) -> Secrets:
         """All keys of the service."""

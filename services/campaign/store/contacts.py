@@ -41,9 +41,7 @@ class Upload:
     size_bytes: int
 
 
-async def lock_contacts(
-    connection: Connection, campaign_id: UUID, *, shared: bool = False
-) -> bool:
+async def lock_contacts(connection: Connection, campaign_id: UUID, *, shared: bool = False) -> bool:
     """Until the transaction ends: nobody else imports, and nobody uploads unless `shared`.
 
     False: somebody does. Never waits.
@@ -97,7 +95,7 @@ async def copy_batch(connection: Connection, campaign_id: UUID, batch: ImportBat
     if batch.contacts_count:
         await connection.copy_to_table(
             CONTACT_TABLE,
-            source=batch.contacts,
+            source=_whole(batch.contacts),
             columns=CONTACT_COLUMNS,
             format="binary",
             timeout=COPY_SECONDS_MAX,
@@ -112,7 +110,7 @@ async def copy_batch(connection: Connection, campaign_id: UUID, batch: ImportBat
     if batch.problems_count:
         await connection.copy_to_table(
             PROBLEM_TABLE,
-            source=batch.problems,
+            source=_whole(batch.problems),
             columns=PROBLEM_COLUMNS,
             format="binary",
             timeout=COPY_SECONDS_MAX,
@@ -163,6 +161,10 @@ async def problems_after(
 async def analyze_contacts(connection: Connection) -> None:
     """Refresh the planner's statistics; outside of a transaction."""
     await connection.execute(QUERIES["analyze_contacts"], timeout=ANALYZE_SECONDS_MAX)
+
+
+async def _whole(payload: bytes) -> AsyncIterator[bytes]:
+    yield payload
 
 
 def _described(upload: Upload) -> str:

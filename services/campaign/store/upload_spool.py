@@ -24,7 +24,7 @@ class UploadSpool:
     def __init__(self, head_bytes_max: int) -> None:
         self._head_bytes_max = head_bytes_max
         # Up to one piece stays in memory; most files of contacts never touch the disk.
-        self._file = tempfile.SpooledTemporaryFile(max_size=PIECE_BYTES)
+        self._file = tempfile.SpooledTemporaryFile(max_size=PIECE_BYTES)  # noqa: SIM115 - closed by __exit__
         self._waiting = bytearray()
         self._head = bytearray()
         self.size_bytes = 0
