@@ -1,17 +1,20 @@
 """One way to put code around a call of any of gRPC's four kinds."""
 
+from __future__ import annotations
+
 import inspect
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 import grpc.aio
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+# Generic for the type checker only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
 
 
 class AroundInterceptor(grpc.aio.ServerInterceptor):
@@ -22,7 +25,7 @@ class AroundInterceptor(grpc.aio.ServerInterceptor):
     """
 
     @abstractmethod
-    def around(self, call: "Incoming") -> "Around":
+    def around(self, call: Incoming) -> Around:
         """What to enter for this call."""
 
     async def intercept_service(
