@@ -49,6 +49,37 @@ def test_encodings(data: bytes, encoding: str, guessed: bool) -> None:
     data.decode(found.encoding, "surrogateescape")  # a name Python knows
 
 
+@pytest.mark.parametrize("rows", [1, 100])
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ("cp1252", "José García Málaga"),
+        ("cp1252", "Jürgen Groß München €"),
+        ("cp1252", "François Lefèvre à Orléans"),
+        ("cp1252", "João Conceição São Paulo"),
+        ("cp1252", "Åsa Öström Malmö"),
+        ("cp1252", "“Niño” – ok"),
+        ("cp1252", "Bjørn Ærø"),
+        ("cp1250", "Łukasz Żółć Kraków"),
+        ("cp1250", "Škoda Čeněk"),
+        ("cp1254", "Şükrü Yılmaz İstanbul"),
+        ("cp1254", "Çağrı Öğüt"),
+        ("mac_roman", "José García Málaga"),
+        ("cp850", "Jürgen Groß München"),
+        ("cp1251", "Иван Петров Москва"),
+        ("cp1256", "محمد علي القاهرة"),
+        ("euc_jp", "山田太郎 東京都"),
+        ("gb18030", "王小明 北京市朝阳区"),
+        ("euc_kr", "김철수 서울특별시"),
+    ],
+)
+def test_names_in_old_code_pages_are_read_right(encoding: str, name: str, rows: int) -> None:
+    data = "phone,name\n" + "".join(f"+4477009{n:05d},{name}\n" for n in range(rows))
+    found = layout(data.encode(encoding))
+    assert found.encoding_guessed
+    assert found.sample_rows[0][1] == name
+
+
 def test_japanese_is_guessed_and_readable() -> None:
     found = layout(
         "電話,名前\n+819012345678,山田太郎\n+819012345679,鈴木花子\n".encode("shift_jis")

@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 from charset_normalizer import from_bytes
@@ -39,20 +40,28 @@ _BOMS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-# What spreadsheets and address books really write; fewer candidates make better guesses from few
-# bytes.
-_CANDIDATES = [
-    "cp1252",
-    "cp1250",
+# Code pages of the Latin script, the likelier first, each with the letters its languages use most
+# and the least score it is taken for (the last two are rare by now).
+# Told apart here: a table of names has too few words for the guesses of charset-normalizer.
+_WESTERN = "áàâäãåæçéèêëíìîïñóòôöõøœßúùûüÿ"
+_LATIN: tuple[tuple[str, str, float], ...] = (
+    ("cp1252", _WESTERN, 0.6),
+    ("cp1254", "çğıöşüâîûİ", 0.6),
+    ("cp1250", "ąćęłńóśźżáčďéěíňřšťúůýžőűöüăâîşţľĺŕđäôëç", 0.6),
+    ("cp1257", "āčēģīķļņšūžąęėįųõäöü", 0.6),
+    ("mac_roman", _WESTERN, 0.9),
+    ("cp850", _WESTERN, 0.9),
+)
+_PUNCTUATION = frozenset("“”„‘’‚–—…€£§°«»¿¡ªº·©®™\u00a0")
+# In words that have letters outside ASCII at all, most letters still are ASCII ("Öğüt" is extreme).
+_LATIN_HIGH_SHARE_MAX = 0.75
+# Other scripts, where whole words are outside ASCII.
+_OTHERS = [
     "cp1251",
     "koi8_r",
     "cp1253",
-    "cp1254",
     "cp1255",
     "cp1256",
-    "cp1257",
-    "mac_roman",
-    "cp850",
     "shift_jis",
     "euc_jp",
     "gb18030",
@@ -61,6 +70,7 @@ _CANDIDATES = [
 ]
 _PUBLIC_NAMES = {"mac_roman": "macintosh", "koi8_r": "koi8-r", "euc_jp": "euc-jp"}
 _GUESS_BYTES_MAX = 16 * 1024
+_find_words_with_high = re.compile(rb"[A-Za-z]*[\x80-\xff][A-Za-z\x80-\xff]*").findall
 _find_controls = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]").findall
 
 
@@ -106,16 +116,53 @@ def _guess(head: bytes) -> str:
     sample = telling[:_GUESS_BYTES_MAX]
     if len(_find_controls(sample)) * 50 > len(sample):
         raise _not_csv("a binary file")
-    best = from_bytes(sample, cp_isolation=_CANDIDATES).best()
-    if best is None:
+    latin = _guess_latin(sample)
+    best = None if latin else from_bytes(sample, cp_isolation=_OTHERS).best()
+    name = latin or (best.encoding if best is not None else None)
+    if name is None:
         raise ContactFileError(
             "ENCODING_UNKNOWN",
             "file",
             "The file's encoding could not be told; save it as UTF-8.",
         )
-    # Equally good for these bytes: the most common one.
-    name = "cp1252" if "cp1252" in best.could_be_from_charset else best.encoding
     return _PUBLIC_NAMES.get(name, name.replace("cp125", "windows-125"))
+
+
+def _guess_latin(sample: bytes) -> str | None:
+    """The Latin code page in which the most characters make sense; None: another script."""
+    words = b"".join(_find_words_with_high(sample))
+    high = sum(byte >= 0x80 for byte in words)
+    if high > _LATIN_HIGH_SHARE_MAX * len(words):
+        return None
+    best, choice = 0.0, None
+    for name, letters, score_min in _LATIN:
+        try:
+            text = sample.decode(name)
+        except UnicodeDecodeError:
+            continue
+        score = _latin_score(text, frozenset(letters))
+        if score > max(best, score_min):
+            best, choice = score, name
+    return choice
+
+
+def _latin_score(text: str, letters: frozenset[str]) -> float:
+    """From -1 to 1: how much of what is outside ASCII is the languages' own, in its place."""
+    score = count = 0.0
+    for before, char in pairwise(" " + text):
+        if char.isascii():
+            # A capital after a small letter: two halves of a double-byte character.
+            score -= char.isupper() and not before.isascii() and before.islower()
+            continue
+        count += 1
+        capital_inside = char.isupper() and before.islower()
+        if (char in letters or char.lower() in letters) and not capital_inside:
+            score += 1
+        elif char in _PUNCTUATION:
+            score += 0 if before.isalpha() else 0.9
+        else:
+            score -= 1
+    return score / max(1, count)
 
 
 def _utf_16_by_zeros(head: bytes) -> str | None:
