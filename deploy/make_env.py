@@ -24,6 +24,7 @@ def sandbox_account() -> dict[str, str]:
         "OUTREACH_BOOTSTRAP_TWILIO_ACCOUNT_SID": "AC" + secrets.token_hex(16),
         "OUTREACH_BOOTSTRAP_TWILIO_AUTH_TOKEN": secrets.token_hex(16),
         "OUTREACH_BOOTSTRAP_TWILIO_MESSAGING_SERVICE_SID": "MG" + secrets.token_hex(16),
+        "OUTREACH_BOOTSTRAP_SEGMENTS_PER_SECOND_MAX": "500",
         "OUTREACH_TWILIO_API_URL": "http://sandbox:8090",
         "OUTREACH_SENDER_SMS_WEBHOOK_URL": "http://sender-sms:8081",
     }
@@ -39,6 +40,9 @@ def twilio_account(
         "OUTREACH_BOOTSTRAP_TWILIO_AUTH_TOKEN": ask_secret("Auth Token (not shown): ").strip(),
         "OUTREACH_BOOTSTRAP_TWILIO_MESSAGING_SERVICE_SID": ask(
             "Messaging Service SID (MG…): "
+        ).strip(),
+        "OUTREACH_BOOTSTRAP_SEGMENTS_PER_SECOND_MAX": ask(
+            "Segments per second that its senders may send: "
         ).strip(),
         "OUTREACH_TWILIO_API_URL": TWILIO_API_URL,
         "OUTREACH_SENDER_SMS_WEBHOOK_URL": ask("Public URL of the webhooks (https://…): ")

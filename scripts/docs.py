@@ -271,7 +271,7 @@ def _api(package: str) -> str:
     order = {"service": 0, "message": 1, "enum": 2}
     parts = []
     for file in dict.fromkeys(block.file for block in found):
-        parts.append(f"### `{file}`")
+        parts.append(f"### `protos/{file}`")
         in_file = [block for block in found if block.file == file]
         for block in sorted(in_file, key=lambda block: order[block.kind]):
             parts.extend(_block(block))

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +15,11 @@ import yaml
 
 from outreach.jetstream.topology import STREAMS
 from outreach.local import embedded
+from outreach.organisations import organisation_id
+from outreach.sending.attempt_token import TokenKey
 from outreach.wheel_binary import wheel_binary
 from scripts.service_settings import Setting, settings_classes
+from services.sender_sms.form import INBOUND_PATH
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -182,15 +186,38 @@ def test_make_env_gives_what_is_asked_for_and_keeps_it_to_its_owner(
 
 def test_make_env_asks_for_a_twilio_account(monkeypatch: pytest.MonkeyPatch) -> None:
     make_env = _make_env()
-    answers = iter(["AC1", "MG1", "https://sms.example.com/"])
+    answers = iter(["AC1", "MG1", "75", "https://sms.example.com/"])
     account = make_env.twilio_account(lambda _: next(answers), lambda _: "secret")
     values = make_env.environment("Example", account)
     assert make_env.problems(values) == []
     assert set(values) == _asked_for() | {"COMPOSE_PROFILES"}
+    assert values["OUTREACH_BOOTSTRAP_SEGMENTS_PER_SECOND_MAX"] == "75"
     assert values["OUTREACH_TWILIO_API_URL"] == "https://api.twilio.com"
     assert values["OUTREACH_SENDER_SMS_WEBHOOK_URL"] == "https://sms.example.com"
     assert make_env.problems({**values, "NATS_PASSWORD": ""}) != []
     assert make_env.problems({**values, "OUTREACH_BOOTSTRAP_ORGANISATION_NAME": "O'Hara"}) != []
+
+
+def test_the_url_for_inbound_messages_is_the_one_that_the_sender_answers() -> None:
+    environment = {
+        "OUTREACH_SENDER_SMS_WEBHOOK_URL": "https://sms.example.com",
+        "OUTREACH_ATTEMPT_TOKEN_KEY": "k" * 32,
+    }
+    # Piped into a container's Python, as docs/operations.md says.
+    result = subprocess.run(
+        [sys.executable, "-", "Example"],
+        input=(ROOT / "deploy" / "inbound_url.py").read_bytes(),
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    prefix = f"https://sms.example.com{INBOUND_PATH}"
+    url = result.stdout.decode().strip()
+    assert url.startswith(prefix)
+    found = TokenKey("k" * 32).read_organisation(url.removeprefix(prefix))
+    assert found == organisation_id("Example")
 
 
 def test_nats_takes_the_configuration(tmp_path: Path) -> None:

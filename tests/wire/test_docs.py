@@ -9,6 +9,7 @@ import pytest
 
 from outreach.postgres.migrate import MIGRATIONS_DIR
 from scripts import docs
+from scripts.service_settings import settings_classes
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -78,12 +79,17 @@ def test_make_targets_that_are_named_exist() -> None:
         assert named <= targets, _ids(path)
 
 
+def _variables_of_the_command() -> set[str]:
+    text = "".join(path.read_text() for path in (ROOT / "outreach" / "cli").glob("*.py"))
+    return set(re.findall(r"\bOUTREACH_[A-Z_]*[A-Z]\b", text))
+
+
 def test_settings_that_are_named_exist() -> None:
     known = set(re.findall(r"`(OUTREACH_\w+)`", (ROOT / "docs" / "settings.md").read_text()))
     for path in DOCUMENTS:
         named = set(re.findall(r"\bOUTREACH_[A-Z0-9_]*[A-Z0-9]\b", path.read_text()))
         streams = {"OUTREACH_JOBS", "OUTREACH_INBOX"}
-        client = {"OUTREACH_ADDRESS", "OUTREACH_API_KEY"}
+        client = _variables_of_the_command()
         assert named - streams - client <= known, _ids(path)
 
 
@@ -128,3 +134,31 @@ def test_the_migrations_can_be_undone_on_a_developers_machine() -> None:
     for path in MIGRATIONS_DIR.glob("*.sql"):
         assert "-- migrate:up" in path.read_text()
         assert "-- migrate:down" in path.read_text()
+
+
+def test_log_events_that_operations_explains_are_logged() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    section = text.partition("## Log events")[2].partition("\n## ")[0]
+    events = set(
+        re.findall(
+            r"`([a-z]+(?:_[a-z]+)*)`",
+            " ".join(row.split("|")[1] for row in section.splitlines() if row.startswith("| `")),
+        )
+    )
+    assert len(events) > 10
+    code = "".join(
+        path.read_text()
+        for package in ("outreach", "services")
+        for path in (ROOT / package).rglob("*.py")
+    )
+    assert {event for event in events if f'"{event}"' not in code} == set()
+
+
+def test_defaults_that_operations_names_are_those_of_the_code() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text().partition("## Timers")[2]
+    named = dict(re.findall(r"^\| `(OUTREACH_\w+)` \| (\d+) \|", text, re.MULTILINE))
+    assert named
+    defaults = {
+        setting.name: setting.default for found in settings_classes() for setting in found.settings
+    }
+    assert {name: defaults[name] for name in named} == named
