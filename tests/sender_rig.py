@@ -73,12 +73,24 @@ class Jobs:
     async def publish(self, first: int, last: int, *, kind: JobKind = "send") -> None:
         self._epoch += 1
         job = Job(kind, self._organisation_id, self._campaign_id, 1, first, last, self._epoch)
+        await self.publish_raw(job.encode())
+
+    async def publish_raw(self, payload: bytes) -> None:
         connection = await nats.connect(self._nats_url)
         try:
             jetstream = connection.jetstream()
             await eventually(lambda: _exists(jetstream), 10, "the sender made the consumer")
             subject = job_subject(Channel.SMS, self._organisation_id, self._campaign_id)
-            await jetstream.publish(subject, job.encode(), headers={"Nats-Msg-Id": job.message_id})
+            await jetstream.publish(subject, payload)
+        finally:
+            await connection.close()
+
+    async def wipe(self) -> None:
+        """Delete every stream."""
+        connection = await nats.connect(self._nats_url)
+        try:
+            for name in ("OUTREACH_JOBS", "OUTREACH_INBOX"):
+                await connection.jetstream().delete_stream(name)
         finally:
             await connection.close()
 

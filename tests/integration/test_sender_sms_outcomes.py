@@ -1,0 +1,297 @@
+"""What each kind of answer becomes, on a real connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from outreach.internal.v1 import delivery_pb2
+from outreach.vocabulary import FailureReason, Outcome
+from tests.campaign_double import CampaignDouble, Message
+from tests.sender_rig import free_port, sender_rig
+from tests.twilio_double import Fields, Reply, refused
+from tests.waiting import eventually
+
+
+def _done(campaign: CampaignDouble) -> Callable[[], bool]:
+    return lambda: not {"QUEUED", "SENDING"} & set(campaign.statuses())
+
+
+async def _one(
+    nats_url: str,
+    tmp_path: Path,
+    script: Callable[[Fields, int], Reply],
+    *,
+    campaign: CampaignDouble | None = None,
+    **changes: object,
+) -> tuple[Message, int]:
+    """Send one message; the message as the campaign service has it, and the number of creates."""
+    async with sender_rig(nats_url, tmp_path, campaign=campaign, **changes) as rig:
+        rig.twilio.script = script
+        await rig.send(1)
+        await eventually(_done(rig.campaign), 15, "an outcome")
+        return rig.campaign.messages[1], len(rig.twilio.creates)
+
+
+async def test_accepted_carries_the_sid_and_the_segments(nats_url: str, tmp_path: Path) -> None:
+    message, creates = await _one(
+        nats_url,
+        tmp_path,
+        lambda fields, tries: Reply(body={"sid": "SM1", "num_segments": "3"}),
+    )
+    assert message.last is not None
+    assert (message.status, message.last.provider_message_id, message.last.segments) == (
+        "SENT",
+        "SM1",
+        3,
+    )
+    assert creates == 1
+
+
+async def test_segments_are_counted_when_twilio_says_none_yet(
+    nats_url: str, tmp_path: Path
+) -> None:
+    campaign = CampaignDouble(body="x" * 161)
+    message, _ = await _one(nats_url, tmp_path, lambda fields, tries: Reply(), campaign=campaign)
+    assert message.last is not None
+    assert message.last.segments == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason"),
+    [
+        (21211, "FAILED", FailureReason.INVALID_RECIPIENT),
+        (21408, "FAILED", FailureReason.REGION_NOT_ENABLED),
+        (21999, "FAILED", FailureReason.OTHER),
+        (21610, "OPTED_OUT", None),
+    ],
+)
+async def test_refused_goes_by_the_code_and_keeps_it(
+    nats_url: str, tmp_path: Path, code: int, status: str, reason: FailureReason | None
+) -> None:
+    message, creates = await _one(nats_url, tmp_path, lambda fields, tries: refused(code))
+    assert message.last is not None
+    assert message.status == status
+    assert message.last.failure_reason == (reason or 0)
+    assert message.last.provider_code == str(code)
+    assert creates == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(Reply(500, {"code": 20500}), id="500"),
+        pytest.param(Reply(503), id="503"),
+        pytest.param(Reply(cut_after=0), id="reset before the answer"),
+        pytest.param(Reply(cut_after=40), id="reset in the headers"),
+        pytest.param(Reply(cut_after=110), id="reset in the body"),
+        pytest.param(Reply(raw=b"<html>not json</html>"), id="an answer that is not Twilio's"),
+        pytest.param(Reply(302, headers={"Location": "/elsewhere"}), id="a redirect"),
+        pytest.param(Reply(silent=True), id="no answer in time"),
+    ],
+)
+async def test_what_may_have_gone_out_is_unknown_and_never_sent_again(
+    nats_url: str, tmp_path: Path, reply: Reply
+) -> None:
+    message, creates = await _one(
+        nats_url, tmp_path, lambda fields, tries: reply, sender_sms_request_seconds_max=1.0
+    )
+    assert message.outcomes == [(1, Outcome.UNKNOWN)]
+    assert creates == 1
+
+
+@pytest.mark.parametrize("reply", [Reply(429, {"code": 20429}), refused(21611), refused(14107)])
+async def test_throttled_is_tried_again_in_the_same_attempt(
+    nats_url: str, tmp_path: Path, reply: Reply
+) -> None:
+    message, creates = await _one(
+        nats_url, tmp_path, lambda fields, tries: reply if tries < 3 else Reply()
+    )
+    assert message.outcomes == [(1, Outcome.ACCEPTED)]
+    assert creates == 3
+
+
+async def test_throttled_until_the_window_ends_is_handed_back(
+    nats_url: str, tmp_path: Path
+) -> None:
+    campaign = CampaignDouble(window_seconds=1)
+    async with sender_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        rig.twilio.script = lambda fields, tries: Reply(429)
+        await rig.send(1)
+        handed_back = (1, Outcome.HANDED_BACK)
+        await eventually(lambda: handed_back in campaign.messages[1].outcomes, 10, "handed back")
+        rig.twilio.script = lambda fields, tries: Reply()
+        await rig.jobs.publish(1, 1)
+        await eventually(lambda: campaign.statuses() == {"SENT": 1}, 10, "sent by a later attempt")
+        assert campaign.messages[1].attempt > 1
+
+
+async def test_nobody_listens_at_the_provider_hands_back(nats_url: str, tmp_path: Path) -> None:
+    campaign = CampaignDouble(window_seconds=1)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    async with sender_rig(nats_url, tmp_path, campaign=campaign, twilio_api_url=nobody) as rig:
+        await rig.send(1)
+        await eventually(lambda: campaign.messages[1].outcomes, 10, "an outcome")
+        assert {outcome for _, outcome in campaign.messages[1].outcomes} == {Outcome.HANDED_BACK}
+        assert rig.twilio.creates == []
+
+
+async def test_a_claim_whose_window_ended_in_the_queue_is_handed_back(
+    nats_url: str, tmp_path: Path
+) -> None:
+    campaign = CampaignDouble(window_seconds=1)
+    async with sender_rig(
+        nats_url,
+        tmp_path,
+        campaign=campaign,
+        sender_sms_concurrency_max=1,
+        sender_sms_concurrency_start=1,
+    ) as rig:
+        rig.twilio.hold = asyncio.Event()
+        await rig.send(3)
+        await eventually(lambda: rig.twilio.open == 1, 10, "the first is under way")
+        claimed = campaign.messages[2].claim_time
+        assert claimed is not None
+        await eventually(
+            lambda: (datetime.now(UTC) - claimed).total_seconds() > 1.2, 5, "the window is over"
+        )
+        campaign.window_seconds = 10
+        rig.twilio.hold.set()
+        await eventually(lambda: campaign.messages[1].status == "SENT", 5, "what had begun")
+        for number in (2, 3):
+            assert await eventually(
+                lambda number=number: campaign.messages[number].outcomes,
+                5,  # type: ignore[misc]
+            )
+            assert campaign.messages[number].outcomes[0] == (1, Outcome.HANDED_BACK)
+
+
+@pytest.mark.parametrize("reply", [refused(20003, 401), Reply(403), refused(20404, 404)])
+async def test_a_refused_account_fails_the_campaign_and_sends_no_more(
+    nats_url: str, tmp_path: Path, reply: Reply
+) -> None:
+    async with sender_rig(nats_url, tmp_path) as rig:
+        rig.twilio.script = lambda fields, tries: reply
+        await rig.send(300)
+        await eventually(lambda: rig.campaign.failures, 10, "the campaign's failure")
+        await eventually(
+            lambda: "SENDING" not in rig.campaign.statuses(), 10, "everything is handed back"
+        )
+        (failure,) = rig.campaign.failures
+        assert failure.failure_reason == FailureReason.ACCOUNT_PROBLEM
+        assert rig.campaign.statuses() == {"QUEUED": 300}
+        assert len(rig.twilio.creates) <= rig.settings.sender_sms_concurrency_max
+        await rig.jobs.publish(1, 300)
+
+
+async def test_an_organisation_without_account_fails_the_campaign(
+    nats_url: str, tmp_path: Path
+) -> None:
+    campaign = CampaignDouble()
+    campaign.has_account = False
+    async with sender_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        await rig.send(5)
+        await eventually(lambda: campaign.failures, 10, "the campaign's failure")
+        await eventually(lambda: campaign.statuses() == {"QUEUED": 5}, 10, "handed back")
+        assert rig.twilio.creates == []
+
+
+async def test_a_missing_variable_is_refused_without_a_request_when_asked(
+    nats_url: str, tmp_path: Path
+) -> None:
+    campaign = CampaignDouble()
+    campaign.skip_incomplete = True
+    async with sender_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        campaign.add(2)
+        campaign.messages[1].values = [""]
+        await rig.jobs.publish(1, 2)
+        await eventually(_done(campaign), 10, "both outcomes")
+        report = campaign.messages[1].last
+        assert report is not None
+        assert report.failure_reason == FailureReason.MISSING_VARIABLE
+        assert [fields["To"] for fields in rig.twilio.creates] == [campaign.messages[2].recipient]
+
+
+async def test_a_missing_variable_is_delivered_as_it_stands_by_default(
+    nats_url: str, tmp_path: Path
+) -> None:
+    async with sender_rig(nats_url, tmp_path) as rig:
+        rig.campaign.add(1)
+        rig.campaign.messages[1].values = [""]
+        await rig.jobs.publish(1, 1)
+        await eventually(_done(rig.campaign), 10, "sent")
+        assert rig.twilio.creates[0]["Body"] == "Hello {{name}}"
+
+
+async def test_too_long_a_text_is_refused_without_a_request(nats_url: str, tmp_path: Path) -> None:
+    campaign = CampaignDouble(body="{{name}}" + "x" * 1_595)
+    message, creates = await _one(
+        nats_url, tmp_path, lambda fields, tries: Reply(), campaign=campaign
+    )
+    assert message.last is not None
+    assert message.last.failure_reason == FailureReason.CONTENT_REJECTED
+    assert message.last.provider_code == "21617"
+    assert creates == 0
+
+
+async def test_throttling_brings_concurrency_down_below_the_providers_limit(
+    nats_url: str, tmp_path: Path
+) -> None:
+    async with sender_rig(nats_url, tmp_path, sender_sms_concurrency_start=64) as rig:
+        double = rig.twilio
+
+        def script(fields: Fields, tries: int) -> Reply:
+            if double.open > 8:
+                return Reply(429, headers={"Twilio-Concurrent-Requests": str(double.open)})
+            return Reply()
+
+        double.script = script
+        await rig.send(400)
+        await eventually(lambda: rig.campaign.statuses() == {"SENT": 400}, 30, "all sent")
+        assert len({to for to, _ in double.accepted}) == len(double.accepted) == 400
+
+
+def _unknown(campaign: CampaignDouble, number: int) -> delivery_pb2.UnknownAttempt:
+    message = campaign.messages[number]
+    attempt = delivery_pb2.UnknownAttempt(
+        message=delivery_pb2.ClaimedMessage(
+            number=number,
+            attempt=message.attempt,
+            recipient=message.recipient,
+            values=message.values,
+        )
+    )
+    attempt.claim_time.FromDatetime(datetime.now(UTC))
+    return attempt
+
+
+async def test_look_ups_find_what_was_created_and_say_what_was_not(
+    nats_url: str, tmp_path: Path
+) -> None:
+    async with sender_rig(nats_url, tmp_path) as rig:
+        campaign, twilio = rig.campaign, rig.twilio
+        twilio.script = lambda fields, tries: Reply(500)
+        await rig.send(3)
+        await eventually(lambda: campaign.statuses() == {"UNKNOWN": 3}, 10, "all unknown")
+        twilio.list_message(campaign.messages[1].recipient, "Hello name 1", "SMfound1")
+        twilio.list_message(
+            campaign.messages[2].recipient,
+            "Hello name 2",
+            "SMfound2",
+            status="undelivered",
+            error_code=30003,
+        )
+        campaign.unknown_due = [_unknown(campaign, number) for number in (1, 2, 3)]
+        await rig.jobs.publish(0, 0, kind="look_up")
+        await eventually(lambda: len(campaign.messages[3].outcomes) == 2, 10, "looked up")
+        assert campaign.messages[1].status == "SENT"
+        assert campaign.messages[1].last is not None
+        assert campaign.messages[1].last.provider_message_id == "SMfound1"
+        assert campaign.messages[2].last is not None
+        assert campaign.messages[2].last.failure_reason == FailureReason.UNREACHABLE
+        assert campaign.messages[3].outcomes[1] == (1, Outcome.NOT_FOUND)
+        assert all(query["PageSize"] == ["1000"] for query in twilio.queries)
