@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from rich import box
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -84,7 +85,7 @@ class _View:
         with progress("Uploading", quiet=self._json) as update:
             upload = await demo.upload(client, lambda done, total: update(done, total, ""))
         self._step("Upload", f"appointments.csv, {upload.size_bytes:,} bytes")
-        self._print(render.upload_view(upload, ()))
+        self._print(render.upload_view(upload, demo.columns(upload)))
         with progress("Importing", quiet=self._json) as update:
             result = await demo.import_contacts(
                 client,
@@ -97,11 +98,11 @@ class _View:
     async def _look_ahead(self, demo: DemoRun, client: OutreachClient) -> None:
         with progress("Estimating", quiet=self._json):
             estimate = await demo.estimate(client)
-        self._step("Estimate", "")
+        self._step("Estimate", "what a run would do")
         self._print(render.estimate_view(estimate))
         preview = await client.preview_campaign(demo.campaign.id, message_number=1)
         self._step("Preview", render.size_line(preview.sms.size))
-        self._print(Text(f"  {preview.sms.text}", style="italic"))
+        self._print(Text(preview.sms.text, style="italic"))
         self.data |= {"estimate": as_data(estimate), "preview": as_data(preview)}
 
     def _introduce(self) -> None:
@@ -121,7 +122,7 @@ class _View:
 
     def _print(self, what: Any) -> None:
         if not self._json:
-            answers.print(what)
+            answers.print(Padding(what, (0, 0, 0, 2)))
 
     def _tell_accounts(
         self, demo: DemoRun, accounts: Accounts, problems: list[str], *, exact: bool

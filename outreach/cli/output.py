@@ -50,7 +50,8 @@ def print_json(data: Mapping[str, Any], *, line: bool = False) -> None:
 
 def say(text: str, style: str = "") -> None:
     """A remark for the person at the terminal, on stderr."""
-    remarks.print(Text(text, style=style))
+    # Outside a terminal a remark is one line, however long.
+    remarks.print(Text(text, style=style), soft_wrap=not remarks.is_terminal)
 
 
 def error_data(error: CallError) -> dict[str, Any]:

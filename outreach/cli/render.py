@@ -147,7 +147,7 @@ def upload_view(
     upload: contact_pb2.ContactUpload, columns: Iterable[campaign_pb2.ContactColumn]
 ) -> RenderableType:
     """What was found in a file: how it is read, its columns' roles, and its first rows."""
-    delimiter = "tab" if upload.delimiter == "\t" else upload.delimiter
+    delimiter = {"\t": "tab", ",": "comma", ";": "semicolon"}.get(upload.delimiter, "")
     guessed = " (a guess: look at the rows)" if upload.encoding_guessed else ""
     header = "with a header" if upload.has_header else "no header"
     table = Table(box=box.SIMPLE_HEAD, show_lines=False)
@@ -155,7 +155,7 @@ def upload_view(
         table.add_column(Text(f"{column.name}\n{_role(column)}"), overflow="ellipsis", no_wrap=True)
     for row in upload.sample_rows:
         table.add_row(*(Text(value) for value in row.values))
-    line = f"{upload.encoding}{guessed}, delimiter {delimiter}, {header}"
+    line = f"{upload.encoding}{guessed}, separated by {delimiter}, {header}"
     return Group(Text(line, style="dim"), table)
 
 

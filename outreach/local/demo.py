@@ -110,13 +110,8 @@ class DemoRun:
             on_progress=on_progress,
         )
 
-    async def import_contacts(
-        self,
-        client: OutreachClient,
-        upload: contact_pb2.ContactUpload,
-        on_progress: Callable[[contact_pb2.ImportProgress], None],
-    ) -> contact_pb2.ImportResult:
-        """Import it with the mapping that the service suggests, but for the notes."""
+    def columns(self, upload: contact_pb2.ContactUpload) -> list[campaign_pb2.ContactColumn]:
+        """The mapping: what the service suggests, but for the notes."""
         columns = [
             campaign_pb2.ContactColumn(
                 name=column.name,
@@ -124,15 +119,23 @@ class DemoRun:
                 variable_name=column.suggested_variable_name,
             )
             for column in upload.columns
-            if column.name != "notes"
         ]
-        notes = campaign_pb2.ContactColumn(
+        skipped = campaign_pb2.ContactColumn(
             name="notes", role=campaign_pb2.COLUMN_ROLE_DO_NOT_IMPORT
         )
+        return [skipped if column.name == skipped.name else column for column in columns]
+
+    async def import_contacts(
+        self,
+        client: OutreachClient,
+        upload: contact_pb2.ContactUpload,
+        on_progress: Callable[[contact_pb2.ImportProgress], None],
+    ) -> contact_pb2.ImportResult:
+        """Import it."""
         result = await client.import_contacts(
             self.campaign.id,
             upload.id,
-            mapping=contact_pb2.ContactMapping(columns=[*columns, notes]),
+            mapping=contact_pb2.ContactMapping(columns=self.columns(upload)),
             on_progress=on_progress,
         )
         self.campaign = result.campaign

@@ -48,7 +48,7 @@ class StackOptions:
         knobs: the sandbox's first knobs; a data directory keeps what was set later.
         seed: of the sandbox's fates.
         segments_per_second_max: the organisation's pace.
-        durable: False turns PostgreSQL's fsync off.
+        durable: False lets PostgreSQL lose its last commits in a crash, and be faster.
         restart: start a process again that dies.
         on_event: called when a process starts, gets healthy, dies or stops.
     """
