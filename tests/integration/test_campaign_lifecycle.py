@@ -1,5 +1,6 @@
 """Campaigns created, read, listed and changed through gRPC; bad input leaves data as it was."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -192,6 +193,28 @@ async def test_an_update_changes_the_named_fields_and_the_etag(service: Service)
     assert (changed.name, changed.description, changed.sms.body) == ("B", "", "Hi")
     assert changed.etag != campaign.etag
     assert await tenant.get(campaign.id) == changed
+
+
+async def test_updates_at_once_lose_nothing(service: Service) -> None:
+    tenant = await service.tenant()
+    campaign = await tenant.create()
+    await asyncio.gather(
+        *(
+            _update(tenant, campaign.id, [path], **fields)
+            for path, fields in (
+                ("name", {"name": "B"}),
+                ("description", {"description": "new"}),
+                ("sms.body", {"sms": _SMS(body="new")}),
+                ("sms.validity_period", {"sms": _SMS(validity_period=Duration(seconds=9))}),
+                ("sms.sender", {"sms": _SMS(sender=campaign_pb2.SmsSender(**{"from": "Us"}))}),
+            )
+        )
+    )
+    changed = await tenant.get(campaign.id)
+    assert (changed.name, changed.description, changed.sms.body) == ("B", "new", "new")
+    assert changed.sms.validity_period.seconds == 9
+    assert changed.sms.sender.WhichOneof("sender") == "from"
+    assert await service.pool.fetchval("SELECT version FROM campaign") == 6
 
 
 async def test_the_status_follows_the_template(service: Service) -> None:
