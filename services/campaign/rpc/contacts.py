@@ -84,7 +84,7 @@ class ContactServicer(contact_pb2_grpc.ContactServiceServicer):
                         self._pool,
                         current_caller(),
                         command,
-                        _chunks(frames),
+                        _chunks(frames, context),
                         self._terms.limits,
                     )
         except TimeoutError:
@@ -232,7 +232,10 @@ async def _next_frame(
 
 
 async def _chunks(
-    frames: AsyncIterator[contact_pb2.UploadContactsRequest],
+    frames: AsyncIterator[contact_pb2.UploadContactsRequest], context: _Context
 ) -> AsyncGenerator[bytes]:
     while (frame := await _next_frame(frames)) is not None:
         yield chunk_of(frame)
+    # gRPC ends the frames in the same way when the call is broken off. Something is written before
+    # the file is taken for complete: on a broken call that fails, or the cancellation comes first.
+    await context.send_initial_metadata(())
