@@ -64,6 +64,10 @@ class SandboxClient:
         """The totals of what was accepted, refused and dropped."""
         return await self._ask("GET", "/sandbox/ledger")
 
+    async def reset_ledger(self) -> None:
+        """Forget all messages, opt-outs and first tries, and the callbacks that are due."""
+        await self._ask("DELETE", "/sandbox/ledger")
+
     async def ledger_messages(self) -> AsyncIterator[dict[str, Any]]:
         """Every accepted message, in the order of acceptance."""
         after: int | None = -1
