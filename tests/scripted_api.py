@@ -103,7 +103,7 @@ class ScriptedApi(
         await self._begin(request, context)
         page = int(request.page_token or 0)
         campaigns = [
-            campaign_pb2.Campaign(id=str(page * self.page_size + n), name=f"n{n}")
+            campaign_pb2.Campaign(id=f"{CAMPAIGN_ID[:-1]}{page * self.page_size + n}", name=f"n{n}")
             for n in range(self.page_size)
         ]
         token = str(page + 1) if page < 2 else ""

@@ -62,9 +62,7 @@ def create(
     """Create a campaign."""
     if body_file is not None:
         body = _read_text(body_file)
-    policy = names.parse(
-        campaign_pb2.MissingVariablePolicy, "MISSING_VARIABLE_POLICY_", missing, "--missing"
-    )
+    policy = _policy(missing)
     chosen = names.parse_channel(channel)
     sms = campaign_pb2.SmsContent(body=body)
     if sender.startswith("MG"):
@@ -93,6 +91,58 @@ def create(
         say("Checked; nothing was stored.")
     else:
         say(f"\nNext: outreach contacts upload {campaign.id} FILE.csv", style="dim")
+
+
+@app.command()
+def update(
+    campaign_id: CampaignId,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    body: Annotated[str | None, typer.Option(help="A new text.")] = None,
+    body_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A new text from a file (UTF-8)."),
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="A new description.")] = None,
+    missing: Annotated[
+        str | None, typer.Option(help="keep-placeholder, or skip the contact.")
+    ] = None,
+    etag: Annotated[str, typer.Option(help="Refuse when the campaign has another etag.")] = "",
+    check: Annotated[
+        bool, typer.Option("--check", help="Check everything, store nothing.")
+    ] = False,
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = "",
+    json: Json = False,
+) -> None:
+    """Change what is given and leave the rest; before the first run only."""
+    if body_file is not None:
+        body = _read_text(body_file)
+    given = {"name": name, "description": description, "sms.body": body}
+    paths = [path for path, value in given.items() if value is not None]
+    paths += ["missing_variable_policy"] if missing is not None else []
+    if not paths:
+        raise typer.BadParameter("give at least one thing to change", param_hint="--name, --body")
+    policy = _policy(missing) if missing is not None else None
+
+    async def work(client: OutreachClient) -> campaign_pb2.Campaign:
+        return await client.update_campaign(
+            campaign_id,
+            name=name,
+            description=description,
+            sms=None if body is None else campaign_pb2.SmsContent(body=body),
+            missing_variable_policy=policy,
+            update_mask=paths,
+            etag=etag,
+            validate_only=check,
+        )
+
+    campaign = Session(address, api_key, json).call(work)
+    if json:
+        print_json(as_data(campaign))
+    else:
+        answers.print(render.campaign_view(campaign))
+        if check:
+            say("Checked; nothing was stored.")
 
 
 @app.command("list")
@@ -125,7 +175,7 @@ def list_(
     if json:
         print_json({"campaigns": [as_data(campaign) for campaign in campaigns]})
     elif campaigns:
-        answers.print(render.campaigns_table(campaigns))
+        answers.print(render.campaigns_table(campaigns, width=answers.width))
     else:
         say("No campaigns.")
 
@@ -238,7 +288,7 @@ def preview(
     if json:
         print_json(as_data(answer))
         return
-    answers.print(Text(answer.sms.text))
+    answers.print(Text(answer.sms.text), soft_wrap=True)
     say(render.size_line(answer.sms.size), style="dim")
     if answer.missing_variables:
         say(f"Without a value: {', '.join(answer.missing_variables)}", style="yellow")
@@ -305,6 +355,12 @@ def _follow(
         if code is not ExitCode.OK and live.counts.failed:
             say(f"Why: outreach messages list {campaign_id} --status failed", style="dim")
     raise typer.Exit(code)
+
+
+def _policy(word: str) -> campaign_pb2.MissingVariablePolicy.ValueType:
+    return names.parse(
+        campaign_pb2.MissingVariablePolicy, "MISSING_VARIABLE_POLICY_", word, "--missing"
+    )
 
 
 def _read_text(path: Path) -> str:

@@ -74,7 +74,7 @@ def upload(
         )
     columns = choose_columns(uploaded.columns, given)
     if not json:
-        answers.print(render.upload_view(uploaded, columns))
+        answers.print(render.upload_view(uploaded, columns[: len(uploaded.columns)]))
     with progress("Importing", quiet=json) as update:
         result = session.call(
             lambda client: client.import_contacts(
@@ -211,6 +211,8 @@ def _print_result(campaign_id: str, result: contact_pb2.ImportResult) -> None:
             say(f"All: outreach contacts problems {campaign_id} -o FILE.csv", style="dim")
     for problem in campaign.template_problems:
         say(f"! {problem.description} ({problem.reason})", style="yellow")
+    if campaign.template_problems:
+        say(f"\nNext: outreach campaign update {campaign_id} --body TEXT", style="dim")
     if campaign.status == campaign_pb2.CAMPAIGN_STATUS_READY:
         say(
             f"\nNext: outreach campaign estimate {campaign_id}, then campaign run {campaign_id}",

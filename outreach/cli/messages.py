@@ -64,7 +64,7 @@ def list_(
     if json:
         return
     if found:
-        answers.print(render.messages_table(found))
+        answers.print(render.messages_table(found, width=answers.width))
         if len(found) == limit:
             say(f"The first {limit}; --limit 0 for all.", style="dim")
     else:

@@ -1,5 +1,6 @@
 """Where output goes: answers to stdout, everything said to a person meanwhile to stderr."""
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +13,13 @@ from rich.text import Text
 
 from outreach.client.errors import CallError
 
+_PIPE_WIDTH = 240
+
 # Campaign names and CSV cells may contain `[`…`]`: nothing is read as markup.
-answers = Console(markup=False, highlight=False, soft_wrap=False)
+answers = Console(markup=False, highlight=False)
+if not answers.is_terminal and "COLUMNS" not in os.environ:
+    # A pipe has no width: nothing is cut or wrapped to fit one.
+    answers.width = _PIPE_WIDTH
 remarks = Console(stderr=True, markup=False, highlight=False)
 
 # What to do next, where the reason alone says it; the service's text says the rule.
@@ -74,9 +80,10 @@ def print_error(error: CallError) -> None:
     text = Text("Error: ", style="bold red").append(error.text, style="not bold default")
     text.append(f"\n  reason: {error.reason} ({error.code.name})", style="dim not bold default")
     for violation in error.violations:
+        told = "" if violation.text == error.text else f"{violation.text} "
         text.append(f"\n  {violation.field}: ", style="bold default")
-        text.append(violation.text, style="not bold default")
-        text.append(f" ({violation.reason})", style="dim not bold default")
+        text.append(told, style="not bold default")
+        text.append(f"({violation.reason})", style="dim not bold default")
     for key, value in sorted(error.metadata.items()):
         text.append(f"\n  {key}: {value}", style="dim not bold default")
     hint = _HINTS.get(error.reason)

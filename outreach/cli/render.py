@@ -26,6 +26,9 @@ COUNT_STYLES: Mapping[str, str] = {
     "opted_out": "magenta",
     "cancelled": "yellow",
 }
+# Columns of text from which a terminal shows everything.
+_WIDE = 120
+_ID_WIDTH = 36
 FINAL_COUNTS = ("delivered", "assumed_delivered", "failed", "opted_out", "cancelled")
 
 _STATUS_STYLES: Mapping[campaign_pb2.CampaignStatus.ValueType, str] = {
@@ -111,25 +114,28 @@ def campaign_view(campaign: campaign_pb2.Campaign) -> RenderableType:
     return Group(*parts)
 
 
-def campaigns_table(campaigns: Iterable[campaign_pb2.Campaign]) -> Table:
-    """One campaign a line."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("id", "name", "channel", "status", "created"):
-        table.add_column(column, no_wrap=column != "name", overflow="ellipsis")
-    for column in ("contacts", "delivered", "failed"):
+def campaigns_table(campaigns: Iterable[campaign_pb2.Campaign], *, width: int) -> Table:
+    """One campaign a line; a narrow terminal gets fewer columns, and ids are never cut."""
+    wide = width >= _WIDE
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1) if wide else (0, 0, 0, 1))
+    table.add_column("id", no_wrap=True, min_width=_ID_WIDTH)
+    table.add_column("name", no_wrap=True, overflow="ellipsis")
+    if wide:
+        table.add_column("channel", no_wrap=True)
+    table.add_column("status", no_wrap=True, overflow="ellipsis")
+    if wide:
+        table.add_column("created", no_wrap=True)
+    for column in ("contacts", "delivered", "failed") if wide else ("failed",):
         table.add_column(column, justify="right", no_wrap=True)
     for campaign in campaigns:
         counts = campaign.counts
-        table.add_row(
-            campaign.id,
-            Text(campaign.name),
-            names.channel(campaign.channel),
-            status_text(campaign.status),
-            when(campaign.create_time),
-            f"{counts.total:,}",
-            f"{counts.delivered + counts.assumed_delivered:,}",
-            f"{counts.failed:,}",
-        )
+        cells: list[str | Text] = [campaign.id, Text(campaign.name)]
+        cells += [names.channel(campaign.channel)] if wide else []
+        cells.append(status_text(campaign.status))
+        if wide:
+            delivered = counts.delivered + counts.assumed_delivered
+            cells += [when(campaign.create_time), f"{counts.total:,}", f"{delivered:,}"]
+        table.add_row(*cells, f"{counts.failed:,}")
     return table
 
 
@@ -172,27 +178,30 @@ def problems_table(problems: Iterable[contact_pb2.ContactProblem]) -> Table:
     return table
 
 
-def messages_table(messages: Iterable[message_pb2.Message]) -> Table:
-    """One message a line."""
+def messages_table(messages: Iterable[message_pb2.Message], *, width: int) -> Table:
+    """One message a line; a narrow terminal gets fewer columns."""
+    wide = width >= _WIDE
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("number", justify="right")
+    table.add_column("number", justify="right", no_wrap=True)
     for column in ("recipient", "status", "reason", "code"):
         table.add_column(column, no_wrap=True)
-    for column in ("attempt", "segments"):
-        table.add_column(column, justify="right")
-    table.add_column("changed", no_wrap=True)
+    if wide:
+        for column in ("attempt", "segments"):
+            table.add_column(column, justify="right")
+        table.add_column("changed", no_wrap=True)
     for message in messages:
         status = names.message_status(message.status)
-        table.add_row(
+        cells: list[str | Text] = [
             str(message.number),
             Text(message.recipient),
             Text(status, style=COUNT_STYLES.get(status.lower(), "")),
             names.failure_reason(message.failure_reason),
             message.provider_code,
-            str(message.attempt or ""),
-            str(message.segments or ""),
-            when(message.update_time),
-        )
+        ]
+        if wide:
+            attempt, segments = str(message.attempt or ""), str(message.segments or "")
+            cells += [attempt, segments, when(message.update_time)]
+        table.add_row(*cells)
     return table
 
 

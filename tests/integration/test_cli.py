@@ -110,12 +110,29 @@ async def test_create_reads_the_body_from_a_file(
     assert "nothing was stored" in ended.err
 
 
+async def test_update_changes_only_what_is_given(api: ScriptedApi, cli: Cli) -> None:
+    ended = await cli("campaign", "update", CAMPAIGN_ID, "--body", "Hi", "--missing", "skip")
+    assert ended.code == ExitCode.OK
+    (request,) = api.requests
+    assert list(request.update_mask.paths) == ["sms.body", "missing_variable_policy"]
+    assert request.campaign.sms.body == "Hi"
+    assert (await cli("campaign", "update", CAMPAIGN_ID)).code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("columns", ["80", "160"])
+async def test_a_table_never_cuts_an_id(api: ScriptedApi, cli: Cli, columns: str) -> None:
+    ended = await cli("campaign", "list", env={"COLUMNS": columns})
+    assert ended.code == ExitCode.OK
+    assert f"{CAMPAIGN_ID[:-1]}0" in ended.out
+
+
 async def test_a_field_at_fault_is_named_with_its_rule(api: ScriptedApi, cli: Cli) -> None:
     violation = Violation("campaign.name", "FIELD_REQUIRED", "Give the campaign a name.")
     api.failures = [OutreachError.invalid(violation)] * 2
     ended = await cli("campaign", "create", "--name", "")
     assert ended.code == ExitCode.USAGE
-    assert "campaign.name: Give the campaign a name. (FIELD_REQUIRED)" in ended.err
+    assert "Give the campaign a name." in ended.err
+    assert "campaign.name: (FIELD_REQUIRED)" in ended.err
     assert ended.out == ""
     ended = await cli("campaign", "create", "--name", "", "--json")
     assert ended.data["error"]["violations"] == [
@@ -183,7 +200,7 @@ async def test_wrong_usage(cli: Cli, arguments: list[str]) -> None:
 
 async def test_list_stops_at_its_limit(api: ScriptedApi, cli: Cli) -> None:
     ended = await cli("campaign", "list", "--limit", "3", "--status", "in-progress", "--json")
-    assert [campaign["id"] for campaign in ended.data["campaigns"]] == ["0", "1", "2"]
+    assert [campaign["name"] for campaign in ended.data["campaigns"]] == ["n0", "n1", "n0"]
     statuses = [campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS]
     assert list(api.requests[0].filter.statuses) == statuses
     assert (await cli("campaign", "list", "--limit", "0")).out.count("n0") == 3

@@ -134,7 +134,7 @@ async def test_update_masks_what_is_given(api: ScriptedApi, client: OutreachClie
 
 
 async def test_lists_go_through_every_page(api: ScriptedApi, client: OutreachClient) -> None:
-    campaigns = [campaign.id async for campaign in client.all_campaigns(name_contains="x")]
+    campaigns = [campaign.id[-1] async for campaign in client.all_campaigns(name_contains="x")]
     assert campaigns == [str(number) for number in range(6)]
     messages = [message.number async for message in client.all_messages(CAMPAIGN_ID)]
     assert messages == [1, 2, 3, 4]
