@@ -6,12 +6,24 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 _PAUSE_SECONDS_MIN = 0.002
 _PAUSE_SECONDS_MAX = 0.1
+
+
+@overload
+async def eventually(
+    condition: Callable[[], Awaitable[T]], timeout_seconds: float = ..., what: str = ...
+) -> T: ...
+
+
+@overload
+async def eventually(
+    condition: Callable[[], T], timeout_seconds: float = ..., what: str = ...
+) -> T: ...
 
 
 async def eventually(

@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class SendingSettings(BaseSettings):
     """How a sender reaches the rest of the system."""
 
-    model_config = SettingsConfigDict(env_prefix="OUTREACH_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="OUTREACH_", extra="ignore", hide_input_in_errors=True
+    )
 
     nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS with JetStream.")
     campaign_internal_address: str = Field(

@@ -8,10 +8,8 @@ import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from outreach.jetstream.topology import STREAMS
 from outreach.local import embedded
@@ -20,14 +18,11 @@ from outreach.sending.attempt_token import TokenKey
 from outreach.wheel_binary import wheel_binary
 from scripts.service_settings import Setting, settings_classes
 from services.sender_sms.form import INBOUND_PATH
+from tests.compose_file import COMPOSE, ROOT, SERVICES, VARIABLE, make_env_script
 
-ROOT = Path(__file__).resolve().parents[2]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 NATS_CONF = ROOT / "deploy" / "nats.conf"
-_VARIABLE = re.compile(r"\$\{(\w+)(?::\?[^}]*)?\}")
 
 
 def _module(service: str) -> str:
@@ -44,7 +39,7 @@ def _settings(service: str) -> dict[str, Setting]:
 
 def _literals(service: str) -> dict[str, str]:
     """Environment values that are not taken from .env."""
-    environment: dict[str, str] = SERVICES[service]["environment"]
+    environment = SERVICES[service]["environment"]
     return {name: value for name, value in environment.items() if "${" not in value}
 
 
@@ -56,6 +51,27 @@ def test_the_services_of_the_repository_are_all_there() -> None:
 @pytest.mark.parametrize("service", OURS)
 def test_commands_are_modules_that_can_be_run(service: str) -> None:
     assert importlib.util.find_spec(f"{_module(service)}.__main__") is not None
+
+
+@pytest.mark.parametrize("module", ["services.campaign", "services.sender_sms"])
+def test_a_wrong_setting_is_named_and_not_shown(module: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if "OUTREACH" not in name}
+    result = subprocess.run(
+        [sys.executable, "-m", module],
+        env={
+            **environment,
+            "OUTREACH_SECRET_KEY": "short-abc",
+            "OUTREACH_ATTEMPT_TOKEN_KEY": "x-abc",
+        },
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        timeout=60,
+    )
+    assert result.returncode == 2
+    output = (result.stdout + result.stderr).decode()
+    assert "OUTREACH_INTERNAL_TOKEN: Field required" in output
+    assert "-abc" not in output
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -133,7 +149,7 @@ def test_postgres_keeps_what_it_has_committed() -> None:
 def test_no_secret_is_in_the_files() -> None:
     for name, service in SERVICES.items():
         for variable, value in service["environment"].items():
-            rest = _VARIABLE.sub("", value)
+            rest = VARIABLE.sub("", value)
             if re.search(r"PASSWORD|SECRET|TOKEN|KEY|SID", variable):
                 assert rest == "", f"{name}: {variable} has to come from .env"
             assert not re.search(r"[0-9a-fA-F]{16,}", rest), f"{name}: {variable}"
@@ -143,8 +159,8 @@ def test_no_secret_is_in_the_files() -> None:
 
 def _asked_for() -> set[str]:
     values = [value for service in SERVICES.values() for value in service["environment"].values()]
-    found = {name for value in values for name in _VARIABLE.findall(value)}
-    loose = [value for value in values if "${" in _VARIABLE.sub("", value)]
+    found = {name for value in values for name in VARIABLE.findall(value)}
+    loose = [value for value in values if "${" in VARIABLE.sub("", value)]
     assert loose == [], "every variable has to be required"
     return found
 
@@ -156,19 +172,10 @@ def test_the_example_lists_what_is_asked_for_and_holds_no_value() -> None:
     assert set(entries.values()) == {""}
 
 
-def _make_env() -> Any:
-    spec = importlib.util.spec_from_file_location("make_env", ROOT / "deploy" / "make_env.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_make_env_gives_what_is_asked_for_and_keeps_it_to_its_owner(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_env, path = _make_env(), tmp_path / ".env"
+    make_env, path = make_env_script(), tmp_path / ".env"
     assert make_env.main(["--output", str(path)]) == 0
     assert path.stat().st_mode & 0o777 == 0o600
     text = path.read_text()
@@ -185,7 +192,7 @@ def test_make_env_gives_what_is_asked_for_and_keeps_it_to_its_owner(
 
 
 def test_make_env_asks_for_a_twilio_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_env = _make_env()
+    make_env = make_env_script()
     answers = iter(["AC1", "MG1", "75", "https://sms.example.com/"])
     account = make_env.twilio_account(lambda _: next(answers), lambda _: "secret")
     values = make_env.environment("Example", account)

@@ -136,22 +136,35 @@ def test_the_migrations_can_be_undone_on_a_developers_machine() -> None:
         assert "-- migrate:down" in path.read_text()
 
 
-def test_log_events_that_operations_explains_are_logged() -> None:
+def _explained_events() -> set[str]:
     text = (ROOT / "docs" / "operations.md").read_text()
     section = text.partition("## Log events")[2].partition("\n## ")[0]
-    events = set(
-        re.findall(
-            r"`([a-z]+(?:_[a-z]+)*)`",
-            " ".join(row.split("|")[1] for row in section.splitlines() if row.startswith("| `")),
-        )
-    )
-    assert len(events) > 10
-    code = "".join(
-        path.read_text()
+    rows = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
+    return set(re.findall(r"`([^`]+)`", " ".join(rows)))
+
+
+def _production_code() -> str:
+    paths = [
+        path
         for package in ("outreach", "services")
         for path in (ROOT / package).rglob("*.py")
-    )
+        if "sandbox" not in path.parts and "local" not in path.parts
+    ]
+    return "".join(path.read_text() for path in paths)
+
+
+def test_log_events_that_operations_explains_are_logged() -> None:
+    events, code = _explained_events(), _production_code()
+    assert len(events) > 20
     assert {event for event in events if f'"{event}"' not in code} == set()
+
+
+def test_every_warning_and_error_is_explained() -> None:
+    logged = re.findall(
+        r"\b_?log\.(?:warning|error|exception)\(\s*\"([^\"]+)\"", _production_code()
+    )
+    assert logged
+    assert set(logged) - _explained_events() == set()
 
 
 def test_defaults_that_operations_names_are_those_of_the_code() -> None:
