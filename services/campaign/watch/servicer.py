@@ -1,41 +1,49 @@
 """WatchService: snapshot, then changes in order, resumable from any token."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import grpc
 
-from outreach.errors import OutreachError, Violation
+from outreach.errors import OutreachError
 from outreach.rpc.call import current_caller
 from outreach.tokens import TokenInvalidError, TokenSigner
 from outreach.v1 import campaign_pb2, message_pb2, watch_pb2, watch_pb2_grpc
-from outreach.vocabulary import Channel
-from services.campaign.rpc.convert import load_campaign, load_campaigns
-from services.campaign.watch.hub import QUERIES, Watcher, WatchHub
+from outreach.vocabulary import Channel, MessageStatus
+from services.campaign.rpc.convert import load_campaign
+from services.campaign.rpc.fields import Fields
+from services.campaign.watch.campaign_feed import Commits, resume_token_expired
+from services.campaign.watch.feed import QUERIES, wait
+from services.campaign.watch.hub import WatchHub
 
 #: Counts and changes of several commits are told together, at most this often.
 TELL_INTERVAL_SECONDS = 0.1
 HEARTBEAT_SECONDS = 15.0
 #: A watcher that does not take a response for so long is cut off.
 WRITE_SECONDS_MAX = 10.0
-#: Message changes in one response; a commit is never split, so one commit's may be more.
-CHANGES_TOGETHER_MAX = 5_000
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
-    """Thin: reads through the hub."""
+    """Each call remembers what it has told; what there is to tell is in the hub's feeds."""
 
     def __init__(
-        self, pool: "asyncpg.Pool[asyncpg.Record]", hub: WatchHub, signer: TokenSigner
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        hub: WatchHub,
+        signer: TokenSigner,
+        *,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        write_seconds_max: float = WRITE_SECONDS_MAX,
     ) -> None:
         self._pool = pool
         self._hub = hub
         self._signer = signer
+        self._heartbeat_seconds = heartbeat_seconds
+        self._write_seconds_max = write_seconds_max
 
     # A coroutine that writes, as grpc.aio also serves it: only so can a write have a time-out.
     async def WatchCampaign(  # type: ignore[override] # the stubs know generators only
@@ -43,14 +51,20 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
     ) -> None:
         """See watch.proto."""
         organisation_id = current_caller().organisation_id
-        campaign_id = campaign_uuid(request.campaign_id)
+        fields = Fields()
+        campaign_id = fields.uuid("campaign_id", request.campaign_id)
+        fields.choices("statuses", request.statuses, MessageStatus)
+        fields.check()
+        self._hub.check_draining()
         bound_to = organisation_id.bytes + campaign_id.bytes
         if request.resume_token:
-            position = await self._position(request.resume_token, organisation_id, campaign_id)
+            position, revision = await self._position(
+                request.resume_token, organisation_id, campaign_id
+            )
         else:
             async with self._pool.acquire() as connection:
                 snapshot = await load_campaign(connection, organisation_id, campaign_id)
-            position = snapshot.revision
+            position = revision = snapshot.revision
             await self._write(
                 context,
                 watch_pb2.WatchCampaignResponse(
@@ -59,16 +73,28 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
                     resume_token=self._token(position, bound_to),
                 ),
             )
-        async for rows in self._changes(campaign_id, position):
-            response = watch_pb2.WatchCampaignResponse()
-            if rows:
-                position = rows[-1]["revision"]
-                response.changes.CopyFrom(_changes(rows, request))
-            else:
-                response.heartbeat.SetInParent()
-            response.revision = position
-            response.resume_token = self._token(position, bound_to)
-            await self._write(context, response)
+        loop = asyncio.get_running_loop()
+        told = loop.time()
+        async with self._hub.campaign(campaign_id, revision) as feed:
+            while True:
+                self._hub.check_draining()
+                news = feed.news
+                commits = await feed.after(position)
+                if not commits and await wait(news, told + self._heartbeat_seconds - loop.time()):
+                    continue
+                response = watch_pb2.WatchCampaignResponse()
+                if commits:
+                    position = commits[-1]["revision"]
+                    response.changes.CopyFrom(_changes(commits, request))
+                else:
+                    feed.require_readable()
+                    response.heartbeat.SetInParent()
+                response.revision = position
+                response.resume_token = self._token(position, bound_to)
+                await self._write(context, response)
+                told = loop.time()
+                if commits and position >= feed.tail:
+                    await asyncio.sleep(TELL_INTERVAL_SECONDS)
 
     # A coroutine that writes, as grpc.aio also serves it: only so can a write have a time-out.
     async def WatchCampaigns(  # type: ignore[override] # the stubs know generators only
@@ -76,73 +102,52 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
     ) -> None:
         """See watch.proto."""
         organisation_id = current_caller().organisation_id
-        channel = Channel(int(request.channel)) if request.channel else None
-        told: dict[str, int] = {}
-        first = True
-        async with self._hub.organisation(organisation_id) as watcher:
-            quiet_since = asyncio.get_running_loop().time()
+        fields = Fields()
+        if request.channel:
+            fields.choice("channel", request.channel, Channel, None)
+        fields.check()
+
+        def wanted(campaign: campaign_pb2.Campaign) -> bool:
+            return request.channel in (0, campaign.channel)
+
+        loop = asyncio.get_running_loop()
+        async with self._hub.organisation(organisation_id) as feed:
+            asked = feed.ask()
+            while not feed.has_looked(asked):
+                await feed.news.wait()
+                self._hub.check_draining()
+                feed.require_readable()
+            endings_told = feed.endings_count
+            told = {key: campaign for key, campaign in feed.running.items() if wanted(campaign)}
+            snapshot = watch_pb2.CampaignsSnapshot(campaigns=told.values())
+            await self._write(context, watch_pb2.WatchCampaignsResponse(snapshot=snapshot))
+            told_time = loop.time()
             while True:
-                self._check_draining()
-                watcher.ready.clear()
-                async with self._pool.acquire() as connection:
-                    running = await load_campaigns(
-                        connection, organisation_id, channel=channel, running_only=True
-                    )
-                    now_running = {campaign.id: campaign for campaign in running}
-                    gone = [
-                        await load_campaign(connection, organisation_id, UUID(campaign_id))
-                        for campaign_id in told.keys() - now_running.keys()
-                    ]
-                if first:
-                    first = False
-                    snapshot = watch_pb2.CampaignsSnapshot(campaigns=running)
-                    await self._write(context, watch_pb2.WatchCampaignsResponse(snapshot=snapshot))
-                    news = []
-                else:
-                    news = [
-                        *(c for c in running if told.get(c.id) != c.revision),
-                        *gone,
-                    ]
-                told = {campaign.id: campaign.revision for campaign in running}
-                loop = asyncio.get_running_loop()
-                for campaign in news:
+                self._hub.check_draining()
+                news = feed.news
+                running = {key: each for key, each in feed.running.items() if wanted(each)}
+                changed = [
+                    *filter(wanted, feed.endings_after(endings_told)),
+                    *(campaign for key, campaign in running.items() if told.get(key) != campaign),
+                ]
+                endings_told, told = feed.endings_count, running
+                if not changed and await wait(
+                    news, told_time + self._heartbeat_seconds - loop.time()
+                ):
+                    continue
+                for campaign in changed:
                     await self._write(context, watch_pb2.WatchCampaignsResponse(campaign=campaign))
-                if news:
-                    quiet_since = loop.time()
-                elif loop.time() - quiet_since >= HEARTBEAT_SECONDS:
+                if not changed:
+                    feed.require_readable()
                     heartbeat = watch_pb2.WatchCampaignsResponse(heartbeat=watch_pb2.Heartbeat())
                     await self._write(context, heartbeat)
-                    quiet_since = loop.time()
+                told_time = loop.time()
                 await asyncio.sleep(TELL_INTERVAL_SECONDS)
-                await watcher.ready.wait()
 
-    async def _changes(
-        self, campaign_id: UUID, position: int
-    ) -> AsyncIterator[list[asyncpg.Record]]:
-        """Rows of the log after `position`, in order, without end; an empty list is a heartbeat."""
-        async with self._hub.campaign(campaign_id, position) as (watcher, tail):
-            while position < tail:  # what the shared reader has passed already
-                self._check_draining()
-                rows = [
-                    row
-                    for row in await self._hub.changes_after(campaign_id, position)
-                    if row["revision"] <= tail
-                ]
-                if not rows:
-                    break
-                position = rows[-1]["revision"]
-                yield rows
-            while True:
-                self._check_draining()
-                rows = _take(watcher, position)
-                if rows:
-                    position = rows[-1]["revision"]
-                    yield rows
-                    await asyncio.sleep(TELL_INTERVAL_SECONDS)
-                elif not await _wait_ready(watcher):
-                    yield []
-
-    async def _position(self, token: str, organisation_id: UUID, campaign_id: UUID) -> int:
+    async def _position(
+        self, token: str, organisation_id: UUID, campaign_id: UUID
+    ) -> tuple[int, int]:
+        """The revision that the token stands for, and the campaign's."""
         try:
             payload = self._signer.verify(
                 "resume", token, organisation_id.bytes + campaign_id.bytes
@@ -155,77 +160,30 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
         position = int.from_bytes(payload, "big")
         row = await self._pool.fetchrow(QUERIES["position"], campaign_id, organisation_id)
         if row is None:
-            raise OutreachError("CAMPAIGN_NOT_FOUND", "There is no such campaign.")
-        if position < row["log_pruned_through"]:
-            raise OutreachError(
-                "RESUME_TOKEN_EXPIRED",
-                "What came after the token is not kept any more. Watch without a token and list again.",
-            )
-        return position
+            raise OutreachError("CAMPAIGN_NOT_FOUND", "There is no campaign with this id.")
+        # Ahead of the campaign: the database was set back, and what the client was told is not so any more.
+        if not row["log_pruned_through"] <= position <= row["revision"]:
+            raise resume_token_expired()
+        return position, row["revision"]
 
     def _token(self, revision: int, bound_to: bytes) -> str:
         return self._signer.sign("resume", revision.to_bytes(8, "big"), bound_to)
 
-    def _check_draining(self) -> None:
-        if self._hub.draining.is_set():
-            raise OutreachError(
-                "SERVER_DRAINING", "The server stops; watch again with the last token."
-            )
-
     async def _write(self, context: _Context, response: object) -> None:
         try:
-            async with asyncio.timeout(WRITE_SECONDS_MAX):
+            async with asyncio.timeout(self._write_seconds_max):
                 await context.write(response)
         except TimeoutError as error:
-            raise _too_slow() from error
-
-
-def campaign_uuid(text: str) -> UUID:
-    """The id of a campaign, or the error of one that can't be."""
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise OutreachError.invalid(
-            Violation("campaign_id", "FIELD_INVALID", "A campaign's id is a UUID.")
-        ) from error
-
-
-def _too_slow() -> OutreachError:
-    return OutreachError(
-        "WATCHER_TOO_SLOW",
-        "The watcher does not read fast enough; watch again with the last token.",
-    )
-
-
-def _take(watcher: Watcher, position: int) -> list[asyncpg.Record]:
-    """Whole commits from the buffer, up to CHANGES_TOGETHER_MAX message changes."""
-    if watcher.lost:
-        raise _too_slow()
-    rows: list[asyncpg.Record] = []
-    changes = 0
-    while watcher.rows and changes < CHANGES_TOGETHER_MAX:
-        row = watcher.rows.popleft()
-        if row["revision"] > position:
-            rows.append(row)
-            changes += len(row["numbers"])
-    if not watcher.rows:
-        watcher.ready.clear()
-    return rows
-
-
-async def _wait_ready(watcher: Watcher) -> bool:
-    try:
-        async with asyncio.timeout(HEARTBEAT_SECONDS):
-            await watcher.ready.wait()
-    except TimeoutError:
-        return False
-    return True
+            raise OutreachError(
+                "WATCHER_TOO_SLOW",
+                "The watcher does not read fast enough; watch again with the last token.",
+            ) from error
 
 
 def _changes(
-    rows: list[asyncpg.Record], request: watch_pb2.WatchCampaignRequest
+    commits: Commits, request: watch_pb2.WatchCampaignRequest
 ) -> watch_pb2.CampaignChanges:
-    last = rows[-1]
+    last = commits[-1]
     changes = watch_pb2.CampaignChanges(
         counts=status_counts(last["counts"]), status=last["campaign_status"]
     )
@@ -233,9 +191,13 @@ def _changes(
     if not request.include_messages:
         return changes
     wanted = set(request.statuses)
-    for row in rows:
+    for commit in commits:
         for number, status, reason, attempt in zip(
-            row["numbers"], row["statuses"], row["failure_reasons"], row["attempts"], strict=True
+            commit["numbers"],
+            commit["statuses"],
+            commit["failure_reasons"],
+            commit["attempts"],
+            strict=True,
         ):
             if not wanted or status in wanted:
                 changes.messages.append(
@@ -244,7 +206,7 @@ def _changes(
                         status=message_pb2.MessageStatus.ValueType(status),
                         failure_reason=reason,
                         attempt=attempt,
-                        revision=row["revision"],
+                        revision=commit["revision"],
                     )
                 )
     return changes
