@@ -1,1 +1,6 @@
 """Outreach: bulk SMS and email campaigns that know what became of each message. What services share."""
+
+import os
+
+# No process of ours forks without exec; with gRPC's fork handlers on, every start of a child process prints a warning.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

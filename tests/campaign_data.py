@@ -100,7 +100,9 @@ async def statuses(pool: Any, campaign_id: UUID) -> dict[int, MessageStatus]:
 
 async def campaign_row(pool: Any, campaign_id: UUID) -> asyncpg.Record:
     """The campaign's row."""
-    row = await pool.fetchrow("SELECT * FROM campaign WHERE id = $1", campaign_id)
+    row: asyncpg.Record | None = await pool.fetchrow(
+        "SELECT * FROM campaign WHERE id = $1", campaign_id
+    )
     assert row is not None
     return row
 

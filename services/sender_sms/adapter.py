@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
-from twilio.base.exceptions import TwilioRestException  # type: ignore[import-untyped]  # no stubs
+from twilio.base.exceptions import TwilioRestException
 from yarl import URL
 
 from outreach.internal.v1 import delivery_pb2

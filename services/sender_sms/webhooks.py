@@ -18,7 +18,7 @@ import orjson
 import structlog
 from aiohttp import web
 from multidict import MultiDict
-from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]  # no stubs
+from twilio.request_validator import RequestValidator
 
 from outreach.jetstream.publisher import NotStored
 from outreach.sending.attempt_token import AttemptId, InvalidToken, TokenKey

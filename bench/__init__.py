@@ -1,0 +1,1 @@
+"""Benchmarks: each prints its figures, with peers and the physical limit beside ours."""

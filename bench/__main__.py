@@ -1,0 +1,34 @@
+"""All benchmarks, one after another: `python -m bench` (about ten minutes), or `python -m bench quick`.
+
+Each can be run alone with sizes of its own; its module says how.
+"""
+
+import subprocess
+import sys
+
+FULL = (
+    ("bench.import_rate",),
+    ("bench.contact_csv",),
+    ("bench.sandbox_rate",),
+    ("bench.sms_rate", "20000", "3"),
+    ("bench.memory", "10000", "300000"),
+)
+QUICK = (
+    ("bench.contact_csv", "30000"),
+    ("bench.sms_rate", "5000", "1"),
+    ("bench.memory", "2000", "10000"),
+)
+
+
+def main() -> int:
+    failed = 0
+    for module, *arguments in QUICK if sys.argv[1:] == ["quick"] else FULL:
+        print(f"\n== python -m {module} {' '.join(arguments)}".rstrip(), flush=True)
+        failed += bool(
+            subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+        )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

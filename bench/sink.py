@@ -1,0 +1,78 @@
+"""A provider that takes everything at once: the zero-delay sink of the sending benchmarks.
+
+`python -m bench.sink` prints its port and answers every POST as Twilio answers a create (201, a SID of its own), and
+`GET /count` with how many there were. It checks nothing: it shall cost both sides
+of a comparison as little as can be.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import uvloop
+
+_HEAD = (
+    b"HTTP/1.1 201 CREATED\r\nContent-Type: application/json\r\nTwilio-Concurrent-Requests: 1\r\n"
+    b"Content-Length: "
+)
+
+
+class _Connection(asyncio.Protocol):
+    count = 0
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end].lower()
+            at = head.find(b"content-length:")
+            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            if len(self._buffer) < end + 4 + length:
+                return
+            self._buffer = self._buffer[end + 4 + length :]
+            self._answer(is_create=head.startswith(b"post"))
+
+    def _answer(self, *, is_create: bool) -> None:
+        assert self._transport is not None
+        if is_create:
+            _Connection.count += 1
+            body = (
+                b'{"sid":"SM%032x","status":"accepted","num_segments":"1","error_code":null,"error_message":null}'
+                % _Connection.count
+            )
+        else:
+            body = b"%d" % _Connection.count
+        self._transport.write(_HEAD + b"%d\r\n\r\n" % len(body) + body)
+
+
+async def _serve() -> None:
+    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    async with server:
+        await server.serve_forever()
+
+
+@asynccontextmanager
+async def sink() -> AsyncIterator[str]:
+    """Its URL; a process of its own until the block ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.sink", stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(await process.stdout.readline())}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve())
