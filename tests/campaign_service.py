@@ -238,13 +238,15 @@ def settings(database_dsn: str, **changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def campaign_service(database_dsn: str) -> AsyncIterator[Service]:
+async def campaign_service(
+    database_dsn: str, nats_url: str = NO_NATS_URL
+) -> AsyncIterator[Service]:
     """Both ports, listening; no background task runs."""
     configured = settings(database_dsn)
     pool = await create_pool(database_dsn, application_name="tests", connections_max=20)
     try:
         async with (
-            nats_connection(NO_NATS_URL, name="tests") as nats,
+            nats_connection(nats_url, name="tests") as nats,
             _listening(configured, pool, nats) as service,
         ):
             yield service

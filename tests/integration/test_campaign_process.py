@@ -3,12 +3,12 @@
 import asyncio
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import asyncpg
@@ -16,8 +16,10 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped] # has no types
 
+from outreach.local.embedded import EmbeddedPostgres, temporary_data_dir
 from outreach.organisations import organisation_id
 from outreach.rpc.channel import bearer, create_channel
+from outreach.rpc.errors import from_status
 from outreach.secrets import Secrets
 from outreach.v1 import campaign_pb2, campaign_pb2_grpc, channel_pb2
 from tests.waiting import eventually
@@ -55,13 +57,21 @@ async def _process(settings: Mapping[str, str]) -> AsyncIterator[asyncio.subproc
         await process.communicate()
 
 
-async def _serving(channel: grpc.aio.Channel) -> bool:
+async def _state(channel: grpc.aio.Channel) -> str:
+    """What health says, or why nobody answers."""
     stub: Any = health_pb2_grpc.HealthStub(channel)
     try:
         answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
-    except grpc.aio.AioRpcError:
-        return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+async def _until(channel: grpc.aio.Channel, state: str) -> None:
+    async def is_so() -> bool:
+        return await _state(channel) == state
+
+    await eventually(is_so, 60, state)
 
 
 async def test_it_starts_with_four_settings_and_no_nats_and_ends_on_sigterm(
@@ -80,8 +90,7 @@ async def test_it_starts_with_four_settings_and_no_nats_and_ends_on_sigterm(
         for each in (port, internal_port):
             channel = create_channel(f"127.0.0.1:{each}")
             try:
-                serving: Callable[[], Awaitable[bool]] = partial(_serving, channel)
-                await eventually(serving, 60, "health")
+                await _until(channel, "SERVING")
             finally:
                 await channel.close()
         process.send_signal(signal.SIGTERM)
@@ -119,8 +128,7 @@ async def test_it_sets_up_the_organisation_that_the_settings_name(database_dsn: 
         async with _process(settings):
             channel = create_channel(f"127.0.0.1:{port}")
             try:
-                serving: Callable[[], Awaitable[bool]] = partial(_serving, channel)
-                await eventually(serving, 60, "health")
+                await _until(channel, "SERVING")
                 stub: Any = campaign_pb2_grpc.CampaignServiceStub(channel)
                 request = campaign_pb2.CreateCampaignRequest(
                     campaign=campaign_pb2.Campaign(name="A", channel=channel_pb2.CHANNEL_SMS)
@@ -139,6 +147,51 @@ async def test_it_sets_up_the_organisation_that_the_settings_name(database_dsn: 
         assert [row["key_hash"] for row in keys] == [hashlib.sha256(API_KEY.encode()).digest()]
     finally:
         await connection.close()
+
+
+async def test_it_outlives_its_database_and_says_so() -> None:
+    port = _free_port()
+    data_dir = temporary_data_dir()
+    postgres = EmbeddedPostgres(data_dir, durable=False)
+    settings = {
+        "POSTGRES_DSN": postgres.dsn,
+        "NATS_URL": "nats://127.0.0.1:9",
+        "SECRET_KEY": SECRET_KEY,
+        "INTERNAL_TOKEN": "token",
+        "CAMPAIGN_GRPC_PORT": str(port),
+        "CAMPAIGN_INTERNAL_PORT": "0",
+        "BOOTSTRAP_ORGANISATION_NAME": "Example",
+        "BOOTSTRAP_API_KEY": API_KEY,
+    }
+    channel = create_channel(f"127.0.0.1:{port}")
+
+    async def listed() -> str:
+        stub: Any = campaign_pb2_grpc.CampaignServiceStub(channel)
+        request = campaign_pb2.ListCampaignsRequest()
+        try:
+            await stub.ListCampaigns(request, metadata=bearer(API_KEY), timeout=20)
+        except grpc.aio.AioRpcError as error:
+            return from_status(error).reason
+        return "OK"
+
+    try:
+        # Begun before its database is there: it waits.
+        async with _process(settings) as process:
+            async with postgres:
+                await _until(channel, "SERVING")
+                assert await listed() == "OK"
+            await _until(channel, "NOT_SERVING")
+            assert await listed() == "STORE_UNAVAILABLE"
+            async with EmbeddedPostgres(data_dir, postgres.port, durable=False):
+                await _until(channel, "SERVING")
+                assert await listed() == "OK"
+                assert process.returncode is None
+                process.send_signal(signal.SIGTERM)
+                _, logs = await asyncio.wait_for(process.communicate(), 20)
+                assert process.returncode == 0, logs.decode()
+    finally:
+        await channel.close()
+        shutil.rmtree(data_dir)
 
 
 @pytest.mark.parametrize(
