@@ -100,7 +100,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
 
     # the service
 
-    async def Deliver(  # type: ignore[override]
+    async def Deliver(
         self, request_iterator: AsyncIterator[delivery_pb2.DeliverRequest], context: Deliver
     ) -> AsyncIterator[delivery_pb2.DeliverResponse]:
         assert dict(context.invocation_metadata() or ())["authorization"] == f"Bearer {TOKEN}"
@@ -208,7 +208,9 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
             self._end(ended)
 
     def _report(self, report: delivery_pb2.Report) -> None:
-        message = self.messages[report.number]
+        message = self.messages.get(report.number)
+        if message is None:
+            return
         outcome = Outcome(report.outcome)
         message.outcomes.append((report.attempt, outcome))
         if outcome is Outcome.NOT_FOUND or report.attempt != message.attempt:
@@ -233,7 +235,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
                 unknown = (number, message.attempt) in begun
                 message.status = "UNKNOWN" if unknown else "QUEUED"
 
-    async def GetCampaignContent(  # type: ignore[override]
+    async def GetCampaignContent(
         self,
         request: delivery_pb2.GetCampaignContentRequest,
         context: grpc.aio.ServicerContext[
@@ -256,7 +258,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
             missing_variable_policy=policy,
         )
 
-    async def GetProviderAccount(  # type: ignore[override]
+    async def GetProviderAccount(
         self,
         request: delivery_pb2.GetProviderAccountRequest,
         context: grpc.aio.ServicerContext[

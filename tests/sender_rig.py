@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -79,11 +80,21 @@ class Jobs:
         connection = await nats.connect(self._nats_url)
         try:
             jetstream = connection.jetstream()
-            await eventually(lambda: _exists(jetstream), 10, "the sender made the consumer")
+            consumers: Callable[[], Awaitable[bool]] = partial(_exists, jetstream)
+            await eventually(consumers, 10, "the sender made the consumers")
             subject = job_subject(Channel.SMS, self._organisation_id, self._campaign_id)
             await jetstream.publish(subject, payload)
         finally:
             await connection.close()
+
+    async def none_left(self) -> None:
+        """Wait until every job is acknowledged."""
+
+        async def none() -> bool:
+            return await self.left() == 0
+
+        condition: Callable[[], Awaitable[bool]] = none
+        await eventually(condition, 10, "every job is acknowledged")
 
     async def wipe(self) -> None:
         """Delete every stream."""

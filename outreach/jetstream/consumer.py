@@ -61,6 +61,7 @@ class PullConsumer:
         return messages
 
     async def _subscribe(self) -> PullSubscription:
+        await self._connection.connected()
         self._connection.require()
         try:
             await self._connection.jetstream.consumer_info(self._stream, self._durable)

@@ -59,6 +59,7 @@ class Claim(Generic[PreparedT]):
 class _Parcel(Generic[PreparedT]):
     claim: Claim[PreparedT]
     messages: Sequence[delivery_pb2.ClaimedMessage]
+    pause_seconds: float = RETRY_SECONDS_MIN
 
 
 class _Begin:
@@ -108,6 +109,8 @@ class Lane(Generic[PreparedT]):
         self.pacing = pacing
         self.ready: deque[_Parcel[PreparedT]] = deque()
         self.sending = 0
+        #: Parcels that wait for their next try; they hold no slot.
+        self.paused = 0
         #: Jobs that claim for it; they take turns.
         self.jobs = 0
         self.claiming = asyncio.Lock()
@@ -120,7 +123,7 @@ class Lane(Generic[PreparedT]):
         return bool(self.ready) and self.sending < self.pacing.limit
 
     def _parcels_missing(self) -> int:
-        return 2 * self.pacing.limit + 16 - len(self.ready)
+        return 2 * self.pacing.limit + 16 - len(self.ready) - self.paused
 
     def _has_room(self) -> bool:
         return self._parcels_missing() >= self.pacing.limit
@@ -178,7 +181,7 @@ class Slots(Generic[PreparedT]):
         if len(self._lanes) < LANES_MAX:
             return
         for organisation_id, lane in [*self._lanes.items()]:
-            if not (lane.ready or lane.sending or lane.jobs):
+            if not (lane.ready or lane.paused or lane.sending or lane.jobs):
                 del self._lanes[organisation_id]
                 self._order.remove(lane)
 
@@ -244,38 +247,44 @@ class Slots(Generic[PreparedT]):
 
     async def _send(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT]) -> None:
         claim = parcel.claim
-        pause = RETRY_SECONDS_MIN
-        while not (self._draining or claim.is_over()):
-            begin = _Begin(self._journal, claim, parcel.messages)
-            at_limit = lane.sending >= lane.pacing.limit
-            begun_seconds = time.monotonic()
-            answer = await self._ask(claim, parcel, begin)
-            if type(answer) is Answered:
-                lane.pacing.on_answer(at_limit=at_limit)
-                claim.settle(answer.outcomes)
-                return
-            begin.clear()
-            if type(answer) is AccountRefused:
-                claim.refuse(answer)
-                break
-            now = time.monotonic()
-            if type(answer) is Throttled:
-                lane.pacing.on_throttled(
-                    begun_seconds=begun_seconds,
-                    now_seconds=now,
-                    concurrent_requests=answer.concurrent_requests,
-                )
-            pause_seconds = pause * random.uniform(0.9, 1.1)
-            if now + pause_seconds >= claim.deadline_seconds:
-                break
-            await asyncio.sleep(pause_seconds)
-            pause = min(RETRY_SECONDS_MAX, pause * 2)
-        claim.settle(
-            [
-                AttemptOutcome(message.number, message.attempt, Outcome.HANDED_BACK)
-                for message in parcel.messages
-            ]
-        )
+        if self._draining or claim.is_over():
+            _hand_back(parcel)
+            return
+        begin = _Begin(self._journal, claim, parcel.messages)
+        at_limit = lane.sending >= lane.pacing.limit
+        begun_seconds = time.monotonic()
+        answer = await self._ask(claim, parcel, begin)
+        if type(answer) is Answered:
+            lane.pacing.on_answer(at_limit=at_limit)
+            claim.settle(answer.outcomes)
+            return
+        begin.clear()
+        if type(answer) is AccountRefused:
+            claim.refuse(answer)
+            _hand_back(parcel)
+            return
+        if type(answer) is Throttled:
+            lane.pacing.on_throttled(
+                begun_seconds=begun_seconds,
+                now_seconds=time.monotonic(),
+                concurrent_requests=answer.concurrent_requests,
+            )
+        self._try_later(lane, parcel)
+
+    def _try_later(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT]) -> None:
+        """Try again after a pause, without keeping a slot; hand back what its window is too short for."""
+        pause_seconds = parcel.pause_seconds * random.uniform(0.9, 1.1)
+        if time.monotonic() + pause_seconds >= parcel.claim.deadline_seconds:
+            _hand_back(parcel)
+            return
+        parcel.pause_seconds = min(RETRY_SECONDS_MAX, parcel.pause_seconds * 2)
+        lane.paused += 1
+        asyncio.get_running_loop().call_later(pause_seconds, self._try_now, lane, parcel)
+
+    def _try_now(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT]) -> None:
+        lane.paused -= 1
+        lane.ready.appendleft(parcel)
+        self._wake(1)
 
     async def _ask(
         self, claim: Claim[PreparedT], parcel: _Parcel[PreparedT], begin: _Begin
@@ -293,3 +302,12 @@ class Slots(Generic[PreparedT]):
                     for message in parcel.messages
                 ]
             )
+
+
+def _hand_back(parcel: _Parcel[PreparedT]) -> None:
+    parcel.claim.settle(
+        [
+            AttemptOutcome(message.number, message.attempt, Outcome.HANDED_BACK)
+            for message in parcel.messages
+        ]
+    )

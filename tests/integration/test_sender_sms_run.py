@@ -20,9 +20,5 @@ async def test_every_message_of_a_job_is_sent_once_and_reported(
         assert bodies["+41790000042"] == "Hello name 42"
         assert rig.campaign.content_calls == 1
         assert rig.campaign.account_calls == 1
-
-        async def no_job_left() -> bool:
-            return await rig.jobs.left() == 0
-
-        await eventually(no_job_left, 5, "the job is acknowledged")
+        await rig.jobs.none_left()
     assert list(tmp_path.iterdir()) == [], "a sender that ended well leaves no journal"
