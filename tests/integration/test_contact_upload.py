@@ -3,7 +3,7 @@
 import asyncio
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -161,7 +161,11 @@ BAD_FILES = {
     "blank": (b"\xef\xbb\xbf \r\n\r\n", "FILE_EMPTY", "file"),
     "header only": (b"phone,name\n", "FILE_HEADER_ONLY", "file"),
     "too many columns": (b"a,b,c,d,e,phone\n1,2,3,4,5,+447700900001\n", "TOO_MANY_COLUMNS", "file"),
-    "unclosed quote": (b'phone,name\n+447700900001,"Ann\n+447700900002,Ben\n', "FILE_MALFORMED", "file"),
+    "unclosed quote": (
+        b'phone,name\n+447700900001,"Ann\n+447700900002,Ben\n',
+        "FILE_MALFORMED",
+        "file",
+    ),
 }
 
 
@@ -263,7 +267,8 @@ async def test_over_the_size_limit(rig: ContactRig) -> None:
     assert error.metadata["bytes_max"] == "1000000"
 
 
-BAD_FRAMES = {
+Frames = Callable[[str], list[contact_pb2.UploadContactsRequest]]
+BAD_FRAMES: dict[str, tuple[Frames, str, str, str]] = {
     "no frame": (lambda _: [], "INVALID_REQUEST", "header", "FIELD_REQUIRED"),
     "chunk first": (
         lambda _: [chunk_frame(LATIN)],

@@ -18,6 +18,8 @@ from services.campaign.contacts.variables import derive_variable_names
 
 #: How much of a file is worth looking at.
 HEAD_BYTES_MAX = 256 * 1024
+#: Longer headers are cut: a column's name is stored with each of its problems.
+COLUMN_NAME_CHARACTERS_MAX = 200
 SAMPLE_ROWS_MAX = 5
 SAMPLE_CHARACTERS_MAX = 200
 
@@ -91,7 +93,7 @@ def detect_layout(
     encoding = detect_encoding(head, complete=complete)
     delimiter, rows = _choose_delimiter(head, complete, encoding.name, channel, limits)
     if not rows:
-        raise _empty()
+        raise _empty() if complete else _no_end_of_row()
     if has_header is None:
         has_header = not any(map(_looks_like_destination[channel], rows[0]))
     if has_header and complete and len(rows) == 1:
@@ -108,7 +110,7 @@ def detect_layout(
         )
     numbered = [f"column_{number}" for number in range(1, len(header) + 1)]
     names = [
-        (text.strip() if has_header else "") or number
+        (_printable(text.strip())[:COLUMN_NAME_CHARACTERS_MAX] if has_header else "") or number
         for text, number in zip(header, numbered, strict=True)
     ]
     data = rows[1:] if has_header else rows
@@ -211,6 +213,15 @@ def _suggest_destination(
 def _printable(value: str) -> str:
     """Bytes that could not be decoded are shown as the replacement character."""
     return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+
+
+def _no_end_of_row() -> ContactFileError:
+    return ContactFileError(
+        "FILE_MALFORMED",
+        "file",
+        f"Row 1 goes on for over {HEAD_BYTES_MAX:,} bytes; is this a CSV file?",
+        {"problem": "ROW_TOO_LONG", "row": "1"},
+    )
 
 
 def _empty() -> ContactFileError:
