@@ -13,10 +13,12 @@ from google.protobuf.duration_pb2 import Duration
 
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.postgres.outage import is_outage
-from services.campaign.delivery.claims import Claims
+from outreach.vocabulary import Channel
+from services.campaign.delivery.claims import CLAIM_MESSAGES_MAX, Claims
 from services.campaign.delivery.content import Contents
 from services.campaign.delivery.look_ups import LookUps
 from services.campaign.delivery.reports import Reports
+from services.campaign.rpc.fields import Fields
 
 log = structlog.get_logger()
 
@@ -28,11 +30,17 @@ BATCHES_WAITING_MAX = 64
 BATCHES_TOGETHER_MAX = 8
 #: Claims and look-ups of a stream that run at the same time; beyond that the stream is not read.
 CLAIMS_AT_ONCE_MAX = 8
+#: Attempts leased by one request.
+LOOK_UPS_MAX = 100
 RESPONSES_WAITING_MAX = 256
+#: A sender that does not take a response for so long is cut off; claims that it has not heard of are past their window.
+WRITE_SECONDS_MAX = 30.0
 #: A commit that fails is repeated after this; the sender keeps its reports until it is acknowledged.
 COMMIT_RETRY_SECONDS = 0.5
 
 _STORE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+_CHANNELS = frozenset(int(channel) for channel in Channel)
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -57,11 +65,13 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         look_ups: LookUps,
         contents: Contents,
         send_window_seconds: float,
+        write_seconds_max: float = WRITE_SECONDS_MAX,
     ) -> None:
         self.claims = claims
         self.reports = reports
         self.look_ups = look_ups
         self._contents = contents
+        self.write_seconds_max = write_seconds_max
         self.send_window = Duration()
         self.send_window.FromMilliseconds(round(send_window_seconds * 1000))
         self.draining = asyncio.Event()
@@ -87,19 +97,27 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         else:
             failure = None
         if failure is not None:
+            log.warning("delivery_stream_ended", code=failure.code.name, why=failure.text)
             await context.abort(failure.code, failure.text)
 
     async def GetCampaignContent(
         self, request: delivery_pb2.GetCampaignContentRequest, context: _Context
     ) -> delivery_pb2.CampaignContent:
         """See delivery.proto."""
-        return await self._contents.campaign_content(UUID(request.campaign_id))
+        fields = Fields()
+        campaign_id = fields.uuid("campaign_id", request.campaign_id)
+        fields.check()
+        return await self._contents.campaign_content(campaign_id)
 
     async def GetProviderAccount(
         self, request: delivery_pb2.GetProviderAccountRequest, context: _Context
     ) -> delivery_pb2.ProviderAccount:
         """See delivery.proto."""
-        return await self._contents.provider_account(UUID(request.organisation_id), request.channel)
+        fields = Fields()
+        organisation_id = fields.uuid("organisation_id", request.organisation_id)
+        channel = fields.choice("channel", request.channel, Channel, None)
+        fields.check()
+        return await self._contents.provider_account(organisation_id, channel)
 
 
 class _Stream:
@@ -116,6 +134,8 @@ class _Stream:
         )
         self._claims_at_once = asyncio.Semaphore(CLAIMS_AT_ONCE_MAX)
         self._instance_id: UUID | None = None
+        #: Of the latest batch.
+        self._sequence = 0
 
     async def run(self, requests: AsyncIterator[delivery_pb2.DeliverRequest]) -> None:
         """Until the sender closes its side, the stream breaks, or the service drains."""
@@ -123,13 +143,14 @@ class _Stream:
             writer = all_tasks.create_task(self._write())
             drain = all_tasks.create_task(self._end_on_drain())
             async with asyncio.TaskGroup() as tasks:
-                committer = tasks.create_task(self._commit())
-                await self._read(requests, tasks)
+                tasks.create_task(self._commit())
+                refusal = await self._read(requests, tasks)
                 await self._batches.put(None)
-                await committer
             await self._responses.put(None)
             await writer
             drain.cancel()
+        if refusal is not None:
+            raise refusal
 
     async def _end_on_drain(self) -> None:
         await self._servicer.draining.wait()
@@ -137,37 +158,49 @@ class _Stream:
 
     async def _read(
         self, requests: AsyncIterator[delivery_pb2.DeliverRequest], tasks: asyncio.TaskGroup
-    ) -> None:
-        async for request in requests:
-            kind = request.WhichOneof("request")
-            if kind == "hello":
-                self._instance_id = _uuid(request.hello.instance_id)
-                welcome = delivery_pb2.Welcome(reports_max=REPORTS_MAX)
-                await self._responses.put(delivery_pb2.DeliverResponse(welcome=welcome))
-            elif self._instance_id is None:
-                raise _StreamEnds(
-                    grpc.StatusCode.FAILED_PRECONDITION, "the first request is a Hello"
-                )
-            elif kind == "reports":
-                await self._batches.put(request.reports)
-            elif kind == "claim":
-                await self._claims_at_once.acquire()
-                tasks.create_task(self._claim(self._instance_id, request.claim))
-            elif kind == "look_up":
-                await self._claims_at_once.acquire()
-                tasks.create_task(self._look_up(request.look_up))
-            else:
-                raise _StreamEnds(grpc.StatusCode.INVALID_ARGUMENT, "an unknown request")
+    ) -> _StreamEnds | None:
+        """Until the sender closes its side (None), or asks something that is refused (why).
 
-    async def _claim(self, instance_id: UUID, request: delivery_pb2.ClaimRequest) -> None:
+        What came before is settled and answered all the same: the sender would send it again, with the same end.
+        """
+        try:
+            async for request in requests:
+                await self._accept(request, tasks)
+        except _StreamEnds as refusal:
+            return refusal
+        return None
+
+    async def _accept(self, request: delivery_pb2.DeliverRequest, tasks: asyncio.TaskGroup) -> None:
+        kind = request.WhichOneof("request")
+        if (kind == "hello") != (self._instance_id is None):
+            raise _StreamEnds(
+                grpc.StatusCode.FAILED_PRECONDITION, "the first request is a Hello, and no other is"
+            )
+        if kind == "hello":
+            self._instance_id = _uuid(request.hello.instance_id)
+            welcome = delivery_pb2.Welcome(reports_max=REPORTS_MAX)
+            await self._responses.put(delivery_pb2.DeliverResponse(welcome=welcome))
+        elif kind == "reports":
+            self._sequence += 1
+            _check_batch(request.reports, self._sequence)
+            await self._batches.put(request.reports)
+        elif kind == "claim" and self._instance_id is not None:
+            campaign_id = _check_claim(request.claim)
+            await self._claims_at_once.acquire()
+            tasks.create_task(self._claim(self._instance_id, campaign_id, request.claim))
+        elif kind == "look_up":
+            campaign_id = _uuid(request.look_up.campaign_id)
+            await self._claims_at_once.acquire()
+            tasks.create_task(self._look_up(campaign_id, request.look_up))
+        else:
+            raise _malformed("an unknown request")
+
+    async def _claim(
+        self, instance_id: UUID, campaign_id: UUID, request: delivery_pb2.ClaimRequest
+    ) -> None:
         try:
             claimed = await self._servicer.claims.claim(
-                instance_id,
-                _uuid(request.campaign_id),
-                request.run,
-                request.first,
-                request.last,
-                request.limit,
+                instance_id, campaign_id, request.run, request.first, request.last, request.limit
             )
         except _STORE_ERRORS as error:
             # It may have been committed. Ending the stream makes the sender end this instance, and that hands back
@@ -187,11 +220,10 @@ class _Stream:
         )
         await self._responses.put(delivery_pb2.DeliverResponse(claim=result))
 
-    async def _look_up(self, request: delivery_pb2.LookUpRequest) -> None:
+    async def _look_up(self, campaign_id: UUID, request: delivery_pb2.LookUpRequest) -> None:
         try:
-            result = await self._servicer.look_ups.lease(
-                _uuid(request.campaign_id), min(max(request.limit, 1), 100)
-            )
+            limit = min(max(request.limit, 1), LOOK_UPS_MAX)
+            result = await self._servicer.look_ups.lease(campaign_id, limit)
         except _STORE_ERRORS as error:
             log.warning(
                 "look_up_failed", error=type(error).__name__, campaign_id=request.campaign_id
@@ -227,11 +259,7 @@ class _Stream:
         while True:
             try:
                 await self._servicer.reports.apply(batches)
-            except ValueError as error:
-                raise _StreamEnds(
-                    grpc.StatusCode.INVALID_ARGUMENT, "a report that can't be read: ids are UUIDs"
-                ) from error
-            except _STORE_ERRORS as error:
+            except (*_STORE_ERRORS, ValueError) as error:
                 if is_outage(error):
                     log.warning("reports_wait_for_store", error=type(error).__name__)
                     await asyncio.sleep(COMMIT_RETRY_SECONDS)
@@ -258,11 +286,56 @@ class _Stream:
 
     async def _write(self) -> None:
         while (response := await self._responses.get()) is not None:
-            await self._context.write(response)
+            try:
+                async with asyncio.timeout(self._servicer.write_seconds_max):
+                    await self._context.write(response)
+            except TimeoutError as error:
+                raise _StreamEnds(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, "the sender does not read: connect again"
+                ) from error
+
+
+def _check_claim(request: delivery_pb2.ClaimRequest) -> UUID:
+    """The campaign's id, when the claim makes sense."""
+    if not 1 <= request.limit <= CLAIM_MESSAGES_MAX:
+        raise _malformed(f"a claim's limit is 1 to {CLAIM_MESSAGES_MAX}")
+    if request.run < 1 or not 1 <= request.first <= request.last:
+        raise _malformed("a claim is of a run, and of numbers from first to last")
+    return _uuid(request.campaign_id)
+
+
+def _check_batch(batch: delivery_pb2.ReportBatch, sequence: int) -> None:
+    """Refuse what could not be applied; a batch is checked before anything of it is committed."""
+    if batch.sequence != sequence:
+        raise _malformed(f"batch {batch.sequence} after batch {sequence - 1}")
+    if sum(len(part.reports) for part in batch.campaigns) > REPORTS_MAX:
+        raise _malformed(f"a batch has at most {REPORTS_MAX} reports")
+    for part in batch.campaigns:
+        _uuid(part.campaign_id)
+    for failure in batch.campaign_failures:
+        _uuid(failure.campaign_id)
+    for opt_out in batch.opt_outs:
+        _uuid(opt_out.organisation_id)
+        if opt_out.channel not in _CHANNELS:
+            raise _malformed("an opt-out is of a channel")
+        try:
+            opt_out.time.ToDatetime()
+        except (ValueError, OverflowError) as error:
+            raise _malformed("an opt-out's time can't be one") from error
+    for ended in batch.ended_instances:
+        _uuid(ended.instance_id)
+        for begun in ended.begun:
+            _uuid(begun.campaign_id)
+            if len(begun.numbers) != len(begun.attempts):
+                raise _malformed("begun attempts are pairs of numbers and attempts")
 
 
 def _uuid(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise _StreamEnds(grpc.StatusCode.INVALID_ARGUMENT, "an id is not a UUID") from error
+        raise _malformed("an id is not a UUID") from error
+
+
+def _malformed(text: str) -> _StreamEnds:
+    return _StreamEnds(grpc.StatusCode.INVALID_ARGUMENT, text)
