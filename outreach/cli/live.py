@@ -43,12 +43,14 @@ class LiveCampaign:
         )
         self.counts = campaign_pb2.StatusCounts()
         self.reconnects = 0
+        self.lost = False
         self._clock = clock
         self._started_seconds = clock()
         self._history: deque[tuple[float, int]] = deque()
 
     def take(self, response: watch_pb2.WatchCampaignResponse) -> None:
         """Take in one response of the watch."""
+        self.lost = False
         match response.WhichOneof("event"):
             case "snapshot":
                 self.status, self.counts = response.snapshot.status, response.snapshot.counts
@@ -117,7 +119,8 @@ class LiveCampaign:
         by_status.add_row(*(Text(f"{numbers[name]:,}", style=COUNT_STYLES[name]) for name in shown))
         if not self.reconnects:
             return Group(head, by_status)
-        note = Text(f"connection lost and found again: {self.reconnects}", style="yellow")
+        text = "connection lost, trying again" if self.lost else "connections lost and found"
+        note = Text(f"{text}: {self.reconnects}", style="yellow")
         return Group(head, by_status, note)
 
 
@@ -145,6 +148,9 @@ async def follow(
     live = LiveCampaign()
 
     def on_reconnect(error: CallError) -> None:
+        if live.lost:
+            return  # still the same loss: another try failed
+        live.lost = True
         live.reconnects += 1
         if not remarks.is_terminal and not quiet:
             say(f"Connection lost ({error.reason}); going on from the last token.")
