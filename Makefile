@@ -57,10 +57,10 @@ format: $(STAMP) ## Format the code and apply the safe fixes
 	@$(BIN)/ruff check --fix .
 
 protos: $(STAMP) ## Generate the code of protos/ anew
-	@$(BIN)/python -m scripts.protos write
+	@$(BIN)/python -m scripts.protos generate
 
 docs: $(STAMP) ## Generate the tables of docs/ anew
-	@$(BIN)/python -m scripts.docs write
+	@$(BIN)/python -m scripts.docs generate
 
 bench: $(STAMP) ## Measure import, sending and memory
 	@$(BIN)/python -m bench $(ARGS)
