@@ -11,10 +11,18 @@ import pytest
 import pytest_asyncio
 
 from outreach.local.stack import LocalStack, StackOptions
-from outreach.vocabulary import FailureReason, MessageStatus
+from outreach.vocabulary import MessageStatus
 from services.sandbox.fates import Fates
 from services.sandbox.knobs import Knobs
-from tests.campaign_history import SEED, SHORT_TIMERS, History, counts_of, recipients
+from tests.campaign_history import (
+    SEED,
+    SHORT_TIMERS,
+    UNCONFIRMED,
+    End,
+    History,
+    counts_of,
+    recipients,
+)
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -92,8 +100,8 @@ async def test_two_thousand_messages_end_as_their_fates_say(stack: LocalStack) -
         assert sum(counts.values()) == len(to)
         codes = {end.provider_code for end in ends}
         assert {str(code) for code in (*FAILURES, *REJECTED)} <= codes
-        assert ends[MessageStatus.OPTED_OUT, None, ""] == len(stopped)
-        unconfirmed = ends[MessageStatus.FAILED, FailureReason.UNCONFIRMED, ""]
+        assert ends[End(MessageStatus.OPTED_OUT)] == len(stopped)
+        unconfirmed = ends[UNCONFIRMED]
         ledger = await sandbox.ledger()
         assert unconfirmed == ledger["http_500_before_accept"] + ledger["dropped_before_accept"]
         assert unconfirmed > 0
