@@ -26,6 +26,7 @@ FORM = "application/x-www-form-urlencoded"
 async def rig(nats_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
     async with sender_rig(nats_url, tmp_path) as rig:
         await eventually(lambda: rig.campaign.instances, 10, "a stream")
+        await rig.jobs.ready()
         yield rig
 
 
