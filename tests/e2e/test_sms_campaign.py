@@ -5,18 +5,15 @@ other: the end of every message is what its fate says, and nobody gets a message
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
-from outreach.local.stack import LocalStack, StackOptions
+from outreach.local.stack import LocalStack
 from outreach.vocabulary import MessageStatus
 from services.sandbox.fates import Fates
 from services.sandbox.knobs import Knobs
 from tests.campaign_history import (
     SEED,
-    SHORT_TIMERS,
     UNCONFIRMED,
     End,
     History,
@@ -25,7 +22,7 @@ from tests.campaign_history import (
 )
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 FAILURES = {30003: 0.03, 30005: 0.02, 30006: 0.01, 30007: 0.01, 30008: 0.01, 30036: 0.01}
 # 39999 is in no table of ours: OTHER, with the code as it came.
@@ -64,13 +61,6 @@ DOUBT = Knobs(
     callback_delay_ms_max=500,
     callback_lost_share=0.5,
 )
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack() -> AsyncIterator[LocalStack]:
-    options = StackOptions(settings=SHORT_TIMERS, seed=SEED, durable=False)
-    async with LocalStack(options) as started:
-        yield started
 
 
 async def test_two_thousand_messages_end_as_their_fates_say(stack: LocalStack) -> None:
