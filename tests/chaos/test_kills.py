@@ -62,9 +62,13 @@ MiddleOf = Callable[[Knobs], Awaitable[History]]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack() -> AsyncIterator[LocalStack]:
-    # Durable: without it PostgreSQL loses commits in a kill, as it is told it may.
-    async with LocalStack(StackOptions(settings=SHORT_TIMERS, seed=SEED)) as started:
-        yield started
+    with pytest.MonkeyPatch.context() as environment:
+        # Servers of our own, whatever others the session has: these will be killed.
+        environment.delenv("OUTREACH_POSTGRES_DSN", raising=False)
+        environment.delenv("OUTREACH_NATS_URL", raising=False)
+        # Durable: without it PostgreSQL loses commits in a kill, as it is told it may.
+        async with LocalStack(StackOptions(settings=SHORT_TIMERS, seed=SEED)) as started:
+            yield started
 
 
 @pytest.fixture(scope="module")
