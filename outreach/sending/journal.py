@@ -24,6 +24,8 @@ import uuid_utils
 from outreach.internal.v1 import delivery_pb2
 
 JOURNAL_SUFFIX: Final = ".journal"
+#: A journal that is being written and has no name yet.
+UNFINISHED_SUFFIX: Final = ".new"
 #: A larger file is written anew with only what is still open.
 JOURNAL_BYTES_MAX: Final = 4 * 1024 * 1024
 #: A record says it is larger than this: the file is broken there.
@@ -219,7 +221,7 @@ class Journal:
     def _write_new(self) -> tuple[Path, int, int]:
         """A journal of the current state, locked before anyone can see it under its name."""
         name = str(uuid_utils.uuid7())
-        hidden = self._directory / f".{name}.new"
+        hidden = self._directory / f".{name}{UNFINISHED_SUFFIX}"
         final = self._directory / f"{name}{JOURNAL_SUFFIX}"
         data = _snapshot(self._state)
         file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)

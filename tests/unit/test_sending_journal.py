@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -136,3 +137,13 @@ def test_a_disk_that_takes_nothing_is_an_error(
     state = read_journal(journal.path.read_bytes())
     assert [*state.begun] == [(CAMPAIGN.bytes, 2, 1)]
     abandon(journal)
+
+
+def test_what_a_crash_left_half_written_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    young, old = tmp_path / ".young.new", tmp_path / ".old.new"
+    for path in (young, old):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 120, time.time() - 120))
+    assert take_dead_journals(tmp_path) == []
+    assert young.exists()
+    assert not old.exists()
