@@ -33,15 +33,6 @@ class NatsNotConnected(Exception):
 NATS_FAULTS: Final = (NatsError, JetStreamError, NatsNotConnected, OSError, TimeoutError)
 
 
-def raise_if_cancelled() -> None:
-    """For after a call into nats-py: its `asyncio.wait_for` swallows a cancellation that meets an
-    answer (Python before 3.12), and the task would go on as if nobody had ended it.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
 class NatsConnection:
     """The connection and what stands on it. Made by `nats_connection`.
 

@@ -10,7 +10,8 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
-from outreach.jetstream.connection import NATS_FAULTS, NatsConnection, raise_if_cancelled
+from outreach.cancellation import raise_if_cancelled
+from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 
 #: Named, because nats-py shows its pull subscription only as an inner class.
 PullSubscription = JetStreamContext.PullSubscription

@@ -6,7 +6,8 @@ a bound on how many wait and a time-out each.
 
 import asyncio
 
-from outreach.jetstream.connection import NATS_FAULTS, NatsConnection, raise_if_cancelled
+from outreach.cancellation import raise_if_cancelled
+from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 
 
 class NotStored(Exception):
