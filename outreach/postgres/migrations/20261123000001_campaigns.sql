@@ -66,6 +66,8 @@ CREATE TABLE campaign (
     rows_invalid    integer NOT NULL DEFAULT 0,
     rows_duplicate  integer NOT NULL DEFAULT 0,
     import_time     timestamptz,
+    consent_by      text, -- who confirmed, with the upload, that all contacts consented
+    consent_time    timestamptz,
     -- The dispatch window (services/campaign/delivery/dispatcher).
     dispatch_epoch      integer NOT NULL DEFAULT 0,
     dispatched_through  integer NOT NULL DEFAULT 0,
