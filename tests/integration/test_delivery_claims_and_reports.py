@@ -302,6 +302,42 @@ async def test_an_ended_instance_hands_back_what_it_had_not_begun(delivery: Deli
     await assert_exact(delivery.pool, campaign.campaign_id)
 
 
+async def test_an_ended_instance_does_not_hand_back_what_it_had_reported_as_unknown(
+    delivery: Delivery,
+) -> None:
+    """A stream breaks, its sender lives on: what it told before is not told again with the end."""
+    campaign = await running_campaign(delivery.pool, 3)
+    await delivery.claim(campaign, 3)
+    await delivery.report(campaign, report(1, pb.OUTCOME_UNKNOWN))
+    await delivery.end(delivery.instance, campaign, begun=[(2, 1)])
+    # Again, by somebody who knows less (a file that was left behind): still nothing is sent twice.
+    await delivery.end(delivery.instance, campaign)
+    assert await statuses(delivery.pool, campaign.campaign_id) == {
+        1: S.SENDING,
+        2: S.SENDING,
+        3: S.QUEUED,
+    }
+    unknown = await delivery.pool.fetch("SELECT number FROM unknown_attempt ORDER BY number")
+    assert [row["number"] for row in unknown] == [1, 2]
+    await assert_exact(delivery.pool, campaign.campaign_id)
+
+
+async def test_an_overdue_claim_is_handed_back_when_its_dead_sender_had_not_begun_it(
+    delivery: Delivery,
+) -> None:
+    """A timer only guesses that a message may have gone out; the dead sender's journal knows."""
+    campaign = await running_campaign(delivery.pool, 1)
+    await delivery.claim(campaign, 1)
+    await delivery.pool.execute(
+        "INSERT INTO unknown_attempt (campaign_id, number, attempt, next_look_up_time)"
+        " VALUES ($1, 1, 1, now())",
+        campaign.campaign_id,
+    )
+    await delivery.end(delivery.instance, campaign)
+    assert (await statuses(delivery.pool, campaign.campaign_id))[1] is S.QUEUED
+    assert not await delivery.pool.fetch("SELECT FROM unknown_attempt")
+
+
 async def test_an_unknown_attempt_is_looked_up_and_settled_by_evidence(delivery: Delivery) -> None:
     campaign = await running_campaign(delivery.pool, 3)
     await delivery.claim(campaign, 3)

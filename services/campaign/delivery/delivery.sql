@@ -73,6 +73,14 @@ ON CONFLICT (campaign_id, number) DO UPDATE
     SET attempt = excluded.attempt, unknown_time = now(), look_ups = 0, next_look_up_time = excluded.next_look_up_time
     WHERE unknown_attempt.attempt < excluded.attempt
 
+-- name: release_unknown_attempts
+-- What may have gone out is no instance's any more: whoever ends that instance, and however little is known of it
+-- then, must not hand it back. (A claim that is only overdue stays with its instance, whose journal may know more.)
+UPDATE message m
+SET claimed_by = NULL
+FROM unnest($2::int[], $3::int[]) AS u (number, attempt)
+WHERE m.campaign_id = $1 AND m.number = u.number AND m.attempt = u.attempt AND m.status = 3
+
 -- name: hand_back_instance
 UPDATE message m
 SET status = 2, update_time = now()

@@ -161,14 +161,32 @@ class Reports:
                 opted_out,
             )
         if unknown:
-            await connection.execute(
-                QUERIES["note_unknown_attempts"],
+            await self._note_unknown(
+                connection,
                 campaign.id,
                 [number for number, _ in unknown],
                 [attempt for _, attempt in unknown],
-                self._look_up_after_seconds,
             )
         return revision
+
+    async def _note_unknown(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        campaign_id: UUID,
+        numbers: list[int],
+        attempts: list[int],
+    ) -> None:
+        """These may have gone out: only evidence about the attempt, or the limit, moves them on."""
+        await connection.execute(
+            QUERIES["note_unknown_attempts"],
+            campaign_id,
+            numbers,
+            attempts,
+            self._look_up_after_seconds,
+        )
+        await connection.execute(
+            QUERIES["release_unknown_attempts"], campaign_id, numbers, attempts
+        )
 
     async def _opt_out(self, opt_outs: Sequence[delivery_pb2.OptOut]) -> None:
         if not opt_outs:
@@ -239,13 +257,7 @@ class Reports:
                 )
             )
             if numbers:
-                await connection.execute(
-                    QUERIES["note_unknown_attempts"],
-                    campaign_id,
-                    numbers,
-                    attempts,
-                    self._look_up_after_seconds,
-                )
+                await self._note_unknown(connection, campaign_id, numbers, attempts)
             if not moves:
                 return 0
             revision = await record_changes(connection, campaign, moves)
