@@ -90,6 +90,10 @@ async def test_refused_goes_by_the_code_and_keeps_it(
         pytest.param(Reply(cut_after=40), id="reset in the headers"),
         pytest.param(Reply(cut_after=110), id="reset in the body"),
         pytest.param(Reply(raw=b"<html>not json</html>"), id="an answer that is not Twilio's"),
+        pytest.param(Reply(raw=b'{"sid": null}'), id="no sid"),
+        pytest.param(Reply(raw=b'{"sid": ["SM1"]}'), id="a sid that is none"),
+        pytest.param(Reply(raw=b"[]"), id="a list"),
+        pytest.param(Reply(raw=b" " * 100_000 + b'{"sid": "SM1"}'), id="an endless answer"),
         pytest.param(Reply(302, headers={"Location": "/elsewhere"}), id="a redirect"),
         pytest.param(Reply(silent=True), id="no answer in time"),
     ],
@@ -102,6 +106,17 @@ async def test_what_may_have_gone_out_is_unknown_and_never_sent_again(
     )
     assert message.outcomes == [(1, Outcome.UNKNOWN)]
     assert creates == 1
+
+
+@pytest.mark.parametrize("told", ["99999999999", "-5", "1000"])
+async def test_a_number_of_segments_that_is_none_is_not_believed(
+    nats_url: str, tmp_path: Path, told: str
+) -> None:
+    message, creates = await _one(
+        nats_url, tmp_path, lambda fields, tries: Reply(body={"sid": "SM1", "num_segments": told})
+    )
+    assert message.last is not None
+    assert (message.status, message.last.segments, creates) == ("SENT", 1, 1)
 
 
 @pytest.mark.parametrize("reply", [Reply(429, {"code": 20429}), refused(21611), refused(14107)])
