@@ -71,7 +71,11 @@ def fold(reports: Iterable[delivery_pb2.Report]) -> dict[tuple[int, int], Learne
             known.outcome = outcome
             known.failure_reason = report.failure_reason
             known.provider_code = report.provider_code[:PROVIDER_CODE_CHARS_MAX] or None
-        known.provider_message_id = known.provider_message_id or report.provider_message_id or None
+        known.provider_message_id = (
+            known.provider_message_id
+            or report.provider_message_id[:PROVIDER_MESSAGE_ID_CHARS_MAX]
+            or None
+        )
         known.segments = max(known.segments, report.segments)
     return learned
 
