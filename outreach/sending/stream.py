@@ -20,6 +20,7 @@ import grpc.aio
 import structlog
 import uuid_utils
 
+from outreach.cancellation import raise_if_cancelled
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.sending.journal import Journal
 from outreach.sending.reporter import Reporter, SentBatches
@@ -147,6 +148,8 @@ class DeliveryStream:
                         await self._converse(call, connection, reports_max)
                 except* (grpc.aio.AioRpcError, StreamLost, TimeoutError, OSError) as faults:
                     _log.warning("delivery_stream_lost", causes=sorted(_causes(faults)))
+                # a TaskGroup (before Python 3.13) forgets its own cancellation over an error inside
+                raise_if_cancelled()
                 if welcomed:
                     pause = RECONNECT_SECONDS_MIN
                 for instance in [*self._ending]:
@@ -306,6 +309,8 @@ class DeliveryStream:
                 await connection.outgoing.put(request)
                 return await answer
         except TimeoutError as error:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                return answer.result()  # both in one turn of the loop: what it grants is ours
             # an answer that comes after all must not be lost on a stream that lives on
             connection.call.cancel()
             raise StreamLost from error
