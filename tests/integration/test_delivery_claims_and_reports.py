@@ -252,6 +252,28 @@ async def test_a_repeated_or_late_report_changes_nothing(delivery: Delivery) -> 
     await assert_exact(delivery.pool, campaign.campaign_id)
 
 
+async def test_texts_and_numbers_that_the_store_refuses_do_not_hold_up_the_batch(
+    delivery: Delivery,
+) -> None:
+    """What providers tell goes into texts as it comes; one NUL must not cost 500 reports."""
+    campaign = await running_campaign(delivery.pool, 3)
+    await delivery.claim(campaign, 3)
+    await delivery.report(
+        campaign,
+        accepted(1),
+        report(2, pb.OUTCOME_REJECTED, failure_reason=1, provider_code="21\x00211"),
+        report(3, pb.OUTCOME_ACCEPTED, provider_message_id="SM\x003", segments=-70_000),
+    )
+    rows = await delivery.pool.fetch(
+        "SELECT status, provider_code, provider_message_id, segments FROM message ORDER BY number"
+    )
+    assert [tuple(row) for row in rows] == [
+        (S.SENT, None, "SM1", 1),
+        (S.FAILED, "21211", None, 0),
+        (S.SENT, None, "SM3", 0),
+    ]
+
+
 async def test_a_report_of_another_attempt_or_message_changes_nothing(delivery: Delivery) -> None:
     campaign = await running_campaign(delivery.pool, 1)
     await delivery.report(campaign, accepted(1))  # never claimed

@@ -80,7 +80,8 @@ async def test_a_stream_that_breaks_as_its_sender_ends_keeps_it_from_nothing(
         await asyncio.sleep(0)
     running.cancel()
     ended, _ = await asyncio.wait({running}, timeout=5)
-    assert ended and running.cancelled()
+    assert ended
+    assert running.cancelled()
 
 
 async def _swallow(request: delivery_pb2.DeliverRequest) -> None:

@@ -62,9 +62,9 @@ def fold(reports: Iterable[delivery_pb2.Report]) -> dict[tuple[int, int], Learne
             learned[key] = Learned(
                 outcome,
                 report.failure_reason,
-                report.provider_code[:PROVIDER_CODE_CHARS_MAX] or None,
-                report.provider_message_id[:PROVIDER_MESSAGE_ID_CHARS_MAX] or None,
-                report.segments,
+                _text(report.provider_code, PROVIDER_CODE_CHARS_MAX),
+                _text(report.provider_message_id, PROVIDER_MESSAGE_ID_CHARS_MAX),
+                max(report.segments, 0),
             )
             continue
         if OUTCOME_RANK[outcome] > OUTCOME_RANK[known.outcome]:
@@ -221,7 +221,7 @@ class Reports:
                 reason,
                 f"The provider refuses the account ({reason.name}): nothing more was sent. "
                 "Check the channel's credentials and the account's standing, then retry the cancelled messages.",
-                failure.provider_code[:PROVIDER_CODE_CHARS_MAX],
+                _text(failure.provider_code, PROVIDER_CODE_CHARS_MAX) or "",
                 failure.run,
             )
 
@@ -267,6 +267,11 @@ class Reports:
             revision = await record_changes(connection, campaign, moves)
         await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
         return len(moves)
+
+
+def _text(told: str, characters_max: int) -> str | None:
+    """A provider's word as it can be stored: PostgreSQL takes no NUL in a text."""
+    return told.replace("\0", "")[:characters_max] or None
 
 
 def _late_status(target: MessageStatus) -> MessageStatus:
