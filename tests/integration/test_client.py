@@ -259,6 +259,7 @@ async def test_preview_by_number_or_by_values(api: ScriptedApi, client: Outreach
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         grpc.StatusCode.INTERNAL,
         grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.CANCELLED,
     ],
 )
 async def test_a_watch_that_is_cut_misses_nothing_and_repeats_nothing(
