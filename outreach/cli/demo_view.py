@@ -200,4 +200,4 @@ def _what_next(contacts: int) -> None:
         ("outreach up --data-dir ./data", "a stack of your own; then campaign create, …"),
         ("outreach campaign --help", "everything a campaign can do"),
     ):
-        remarks.print(Text(f"  {command:<42}", style="cyan").append(what, style="dim"))
+        remarks.print(Text(f"  {command:<48}", style="cyan").append(what, style="dim"))
