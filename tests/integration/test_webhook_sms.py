@@ -274,6 +274,53 @@ async def test_the_callback_url_of_a_create_is_the_one_that_is_served(rig: Rig) 
     await eventually(lambda: rig.campaign.statuses() == {"DELIVERED": 1}, 10, "delivered")
 
 
+ENTRY = {
+    "organisation_id": "01a20890-074e-777d-9543-4c0f9cd8fde3",
+    "campaign_id": "01a20890-074e-777d-9543-4c0f9cd8fde4",
+    "number": 1,
+    "attempt": 1,
+    "fields": {"MessageSid": "SM1", "MessageStatus": "sent"},
+    "time": 1_795_000_000.0,
+}
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        pytest.param(b"\xff", id="no JSON"),
+        pytest.param(b"null", id="no list"),
+        pytest.param(orjson.dumps([7]), id="no entry"),
+        pytest.param(orjson.dumps([{**ENTRY, "number": 2**31}]), id="a number too large"),
+        pytest.param(orjson.dumps([{**ENTRY, "attempt": 0}]), id="no attempt"),
+        pytest.param(orjson.dumps([{**ENTRY, "time": 1e300}]), id="no time"),
+        pytest.param(
+            orjson.dumps([{**ENTRY, "fields": {"MessageSid": 7, "MessageStatus": "sent"}}]),
+            id="a field that is no text",
+        ),
+        pytest.param(orjson.dumps([{**ENTRY, "fields": {}}]), id="no fields"),
+    ],
+)
+async def test_what_is_no_entry_is_put_aside_and_holds_up_nothing(
+    rig: Rig, nats_url: str, poison: bytes
+) -> None:
+    connection = await nats.connect(nats_url)
+    try:
+        jetstream = connection.jetstream()
+        await jetstream.publish("outreach.inbox.sms", poison)
+        await _sent(rig)
+        caller = Caller(rig)
+        assert await caller.post(caller.status_path(), status_fields("delivered")) == 204
+        await eventually(lambda: rig.campaign.statuses() == {"DELIVERED": 1}, 10, "forwarded")
+
+        async def nothing_left() -> bool:
+            return (await jetstream.stream_info("OUTREACH_INBOX")).state.messages == 0
+
+        await eventually(nothing_left, 10, "all entries are acknowledged")
+    finally:
+        await connection.close()
+    assert len(rig.campaign.instances) == 1, "the sender lived on"
+
+
 async def test_many_at_once_are_all_stored(rig: Rig) -> None:
     await rig.send(400)
     await eventually(lambda: rig.campaign.statuses() == {"SENT": 400}, 20, "sent")
