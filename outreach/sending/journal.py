@@ -214,9 +214,13 @@ class Journal:
     def _rewrite(self) -> None:
         old_path, old_file = self._path, self._file
         self._path, self._file, self._size = self._write_new()
-        # Killed between the two steps: both files say the same, so both may be adopted.
-        old_path.unlink(missing_ok=True)
-        os.close(old_file)
+        # Killed between the two steps: both files say the same, so both may be adopted. But one
+        # that can't be removed must not go on saying it: all that begins later would be missing.
+        os.ftruncate(old_file, 0)
+        try:
+            old_path.unlink(missing_ok=True)
+        finally:
+            os.close(old_file)
 
     def _write_new(self) -> tuple[Path, int, int]:
         """A journal of the current state, locked before anyone can see it under its name."""

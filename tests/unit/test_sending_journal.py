@@ -103,6 +103,32 @@ def test_rewriting_keeps_what_is_open_and_stays_small(tmp_path: Path) -> None:
     abandon(journal)
 
 
+def test_a_rewritten_journal_that_could_not_be_removed_says_nothing_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its adopter would hand back what had begun since."""
+    journal = Journal(tmp_path, bytes_max=100)
+    old = journal.path
+    index = journal.open_instance(uuid4())
+    journal.reports(1, batch(1))
+
+    def refuse(path: Path, **options: bool) -> None:
+        raise PermissionError(13, "not allowed", path.name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        with pytest.raises(PermissionError):
+            journal.acked(1)
+    assert journal.path != old
+    journal.begun(index, CAMPAIGN.bytes, 5, 1)
+    (left,) = take_dead_journals(tmp_path)
+    assert left.path == old
+    assert left.state.instances == {}
+    left.remove()
+    assert read_journal(journal.path.read_bytes()).begun == {(CAMPAIGN.bytes, 5, 1): index}
+    abandon(journal)
+
+
 def test_an_ended_journal_is_removed_and_an_open_one_stays(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     index = journal.open_instance(UUID(int=1))
