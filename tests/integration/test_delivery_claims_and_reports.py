@@ -377,6 +377,27 @@ async def test_an_unknown_attempt_is_looked_up_and_settled_by_evidence(delivery:
     await assert_exact(delivery.pool, campaign.campaign_id)
 
 
+async def test_unknown_attempts_for_one_recipient_are_looked_up_together(
+    delivery: Delivery,
+) -> None:
+    """A list of the provider's can't tell them apart; whoever asks must know of all of them."""
+    campaign = await running_campaign(delivery.pool, 4)
+    await delivery.pool.execute(
+        "UPDATE contact SET recipient_hash = (SELECT recipient_hash FROM contact WHERE number = 1)"
+        " WHERE number IN (2, 3)"
+    )
+    await delivery.claim(campaign, 4)
+    await delivery.report(campaign, *(report(n, pb.OUTCOME_UNKNOWN) for n in (1, 2, 4)))
+    first = await delivery.look_ups.lease(campaign.campaign_id, 10)
+    assert [attempt.message.number for attempt in first.attempts] == [4], (
+        "the sender of 3 has said nothing yet: what is listed may be its message"
+    )
+    await delivery.report(campaign, accepted(3), accepted(4))
+    together = await delivery.look_ups.lease(campaign.campaign_id, 1)
+    assert [attempt.message.number for attempt in together.attempts] == [1, 2]
+    assert [list(a.other_provider_message_ids) for a in together.attempts] == [["SM3"], ["SM3"]]
+
+
 async def test_late_evidence_corrects_what_was_given_up(delivery: Delivery) -> None:
     campaign = await running_campaign(delivery.pool, 4)
     await delivery.claim(campaign, 4)

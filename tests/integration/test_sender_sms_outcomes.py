@@ -307,3 +307,34 @@ async def test_look_ups_find_what_was_created_and_say_what_was_not(
         assert campaign.messages[2].last.provider_code == "30003"
         assert campaign.messages[3].outcomes[1] == (1, Outcome.NOT_FOUND)
         assert all(query["PageSize"] == ["1000"] for query in twilio.queries)
+
+
+async def test_a_listed_message_is_not_taken_for_two_attempts(
+    nats_url: str, tmp_path: Path
+) -> None:
+    """The same recipient twice in a file, with the same text; only one of the two was created."""
+    campaign = CampaignDouble(body="Hello")
+    async with sender_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        twilio = rig.twilio
+        twilio.script = lambda fields, tries: Reply(500)
+        campaign.add(2)
+        campaign.messages[2].recipient = campaign.messages[1].recipient
+        await rig.jobs.publish(1, 2)
+        await eventually(lambda: campaign.statuses() == {"UNKNOWN": 2}, 10, "both unknown")
+        twilio.list_message(campaign.messages[1].recipient, "Hello", "SMone")
+        campaign.unknown_due = [_unknown(campaign, number) for number in (1, 2)]
+        await rig.jobs.publish(0, 0, kind="look_up")
+        await eventually(lambda: len(campaign.messages[2].outcomes) == 2, 10, "looked up")
+        assert campaign.statuses() == {"SENT": 1, "UNKNOWN": 1}
+        twilio.list_message(campaign.messages[1].recipient, "Hello", "SMtwo")
+        again = _unknown(campaign, 2)
+        again.other_provider_message_ids.append("SMone")
+        campaign.unknown_due = [again]
+        await rig.jobs.publish(0, 0, kind="look_up")
+        await eventually(lambda: campaign.statuses() == {"SENT": 2}, 10, "both found")
+        ids = {
+            message.last.provider_message_id
+            for message in campaign.messages.values()
+            if message.last
+        }
+        assert ids == {"SMone", "SMtwo"}
