@@ -11,6 +11,7 @@ import aiohttp
 import nats
 import orjson
 import pytest
+import structlog
 from twilio.request_validator import RequestValidator
 
 from outreach.internal.v1 import delivery_pb2
@@ -171,6 +172,24 @@ async def test_forged_webhooks_are_refused(rig: Rig) -> None:
     assert await caller.post(caller.status_path(2), fields, signature=good) == 403
     assert await caller.post(path, fields, signature="é" * 28) == 403
     assert rig.campaign.batches == []
+
+
+async def test_what_is_no_http_is_one_line_without_its_content(
+    rig: Rig, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.settings.sender_sms_http_port)
+    writer.write(b"GARBAGE From=+14155550199&Body=secret\x00\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    with structlog.testing.capture_logs() as lines:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", rig.settings.sender_sms_http_port
+        )
+        writer.write(b"POST / HTTP/1.1\r\nBad Header\x01: From=+14155550199\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    assert [line["event"] for line in lines] == ["webhook_unreadable"]
+    assert "+14155550199" not in str(lines) + caplog.text + "".join(capfd.readouterr())
 
 
 async def test_unknown_targets_are_not_found(rig: Rig) -> None:
