@@ -141,14 +141,9 @@ class DeliveryStream:
         pause = RECONNECT_SECONDS_MIN
         async with asyncio.TaskGroup() as tasks:
             while True:
-                welcomed = False
-                try:
-                    async with self._open() as (call, connection, reports_max):
-                        welcomed = True
-                        await self._converse(call, connection, reports_max)
-                except* (grpc.aio.AioRpcError, StreamLost, TimeoutError, OSError) as faults:
-                    _log.warning("delivery_stream_lost", causes=sorted(_causes(faults)))
-                # a TaskGroup (before Python 3.13) forgets its own cancellation over an error inside
+                # In a task of its own: when a task of a TaskGroup fails, Python 3.11 may leave its host marked as
+                # cancelled, or forget that it really was. Here the mark is to be trusted.
+                welcomed = await tasks.create_task(self._until_lost())
                 raise_if_cancelled()
                 if welcomed:
                     pause = RECONNECT_SECONDS_MIN
@@ -157,6 +152,17 @@ class DeliveryStream:
                     tasks.create_task(self._end(instance))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(RECONNECT_SECONDS_MAX, pause * 2)
+
+    async def _until_lost(self) -> bool:
+        """One stream, until it breaks; whether it was welcomed."""
+        welcomed = False
+        try:
+            async with self._open() as (call, connection, reports_max):
+                welcomed = True
+                await self._converse(call, connection, reports_max)
+        except* (grpc.aio.AioRpcError, StreamLost, TimeoutError, OSError) as faults:
+            _log.warning("delivery_stream_lost", causes=sorted(_causes(faults)))
+        return welcomed
 
     @asynccontextmanager
     async def _open(

@@ -86,3 +86,16 @@ async def test_a_stream_that_breaks_as_its_sender_ends_keeps_it_from_nothing(
 
 async def _swallow(request: delivery_pb2.DeliverRequest) -> None:
     """The request is lost on its way."""
+
+
+async def test_a_stream_that_broke_is_opened_again_and_again(stream: DeliveryStream) -> None:
+    """Seen: a failed TaskGroup of Python 3.11 leaves its task marked as cancelled; the sender sat there idle."""
+    seen = {stream._require().instance}
+    for _ in range(3):
+        stream.renew()
+        await eventually(
+            lambda: stream.is_connected and stream._require().instance not in seen,
+            10,
+            "another stream",
+        )
+        seen.add(stream._require().instance)
