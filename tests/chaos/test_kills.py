@@ -41,6 +41,15 @@ KNOBS = Knobs(
     callback_retry_seconds=8,
 )
 WITH_REFUSALS = KNOBS.model_copy(update={"rejected_codes": {21610: 0.03, 21408: 0.03}})
+# Some requests get no answer that says anything, and of some of those nobody ever says anything.
+IN_DOUBT = KNOBS.model_copy(
+    update={
+        "http_500_before_accept_share": 0.03,
+        "http_500_after_accept_share": 0.02,
+        "drop_after_accept_share": 0.02,
+        "no_receipt_share": 0.0,
+    }
+)
 # Nothing is called back before the middle of the run.
 LATE_CALLBACKS = KNOBS.model_copy(
     update={
@@ -131,6 +140,17 @@ async def test_the_sender_is_killed_twice_while_it_is_refused(
 @pytest.mark.parametrize("name", ["campaign-1", "nats", "postgres"])
 async def test_another_process_is_killed(stack: LocalStack, middle_of: MiddleOf, name: str) -> None:
     history = await middle_of(WITH_REFUSALS)
+    await kill(stack, name)
+    await history.end()
+
+
+@pytest.mark.parametrize("name", ["sender-sms-1", "campaign-1"])
+async def test_a_kill_makes_nobody_send_again_what_is_in_doubt(
+    stack: LocalStack, middle_of: MiddleOf, name: str
+) -> None:
+    """The instance ends in which attempts were reported as unknown; they stay unknown."""
+    history = await middle_of(IN_DOUBT)
+    history.in_doubt_max = BEGUN_AT_A_KILL_MAX
     await kill(stack, name)
     await history.end()
 

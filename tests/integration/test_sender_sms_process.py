@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from outreach.sending.journal import Journal, read_journal
+from outreach.vocabulary import Outcome
 from tests.campaign_double import TOKEN, CampaignDouble
 from tests.sender_rig import TOKEN_KEY, Jobs, free_port
 from tests.twilio_double import TwilioDouble
@@ -135,6 +137,37 @@ async def test_after_a_kill_unacknowledged_reports_are_sent_by_the_next_sender(
         assert not journal.exists(), "an adopted journal is removed"
         assert all(not ended.begun for ended in campaign.ended)
         assert len(twilio.accepted) == 50
+
+
+async def test_a_sender_that_was_paused_begins_nothing_after_its_windows(
+    nats_url: str, tmp_path: Path
+) -> None:
+    """Stopped with claims in hand, as by a debugger or a suspended machine, and let go much later."""
+    async with peers(nats_url, tmp_path) as (sender, jobs):
+        campaign, twilio = sender.campaign, sender.twilio
+        campaign.window_seconds = 3
+        process = await sender.start()
+        campaign.add(200)
+        twilio.hold = asyncio.Event()
+        await jobs.publish(1, 200)
+        await eventually(lambda: twilio.open == 32, 10, "requests under way")
+        await eventually(lambda: campaign.statuses().get("SENDING", 0) > 32, 10, "more is claimed")
+        process.send_signal(signal.SIGSTOP)
+        claimed = {m.recipient for m in campaign.messages.values() if m.status == "SENDING"}
+        over = time.monotonic() + campaign.window_seconds
+        twilio.hold.set()
+        await eventually(lambda: len(twilio.accepted) == 32, 10, "what had begun is accepted")
+        begun = {to for to, _ in twilio.accepted}
+        await eventually(lambda: time.monotonic() > over, 10, "the windows are over")
+        process.send_signal(signal.SIGCONT)
+        await jobs.publish(1, 200)
+        await eventually(lambda: campaign.statuses() == {"SENT": 200}, 30, "all is sent")
+        recipients = [to for to, _ in twilio.accepted]
+        assert len(recipients) == len(set(recipients)) == 200, "nobody twice"
+        for message in campaign.messages.values():
+            if message.recipient in claimed - begun:
+                assert message.outcomes[0] == (1, Outcome.HANDED_BACK)
+                assert message.attempt > 1
 
 
 async def test_a_living_sibling_adopts_too(nats_url: str, tmp_path: Path) -> None:
