@@ -14,7 +14,13 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from outreach.sending.provider import WindowOver
-from services.sender_sms.transport import AnswerLost, NothingLeft, TwilioTransport, basic_headers
+from services.sender_sms.transport import (
+    AnswerLost,
+    HttpAnswer,
+    NothingLeft,
+    TwilioTransport,
+    basic_headers,
+)
 from tests.sender_rig import free_port
 from tests.waiting import eventually
 
@@ -27,6 +33,7 @@ class Server:
 
     def __init__(self, answers: int) -> None:
         self.answers = answers
+        self.answer = ANSWER
         self.received = bytearray()
         self.connections = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -54,7 +61,7 @@ class Server:
                 if not self.answers:
                     return
                 self.answers -= 1
-                connection.sendall(ANSWER)
+                connection.sendall(self.answer)
 
     def close(self) -> None:
         port, self.port = self.port, 0
@@ -84,7 +91,9 @@ async def transport(serve: Callable[[int], Server]) -> AsyncIterator[TwilioTrans
     await transport.close()
 
 
-def _post(transport: TwilioTransport, port: int, begin: Callable[[], None]) -> asyncio.Task[object]:
+def _post(
+    transport: TwilioTransport, port: int, begin: Callable[[], None]
+) -> asyncio.Task[HttpAnswer]:
     headers: CIMultiDict[str] = basic_headers("AC1", "secret")
     url = URL(f"http://127.0.0.1:{port}/Messages.json")
     return asyncio.create_task(transport.post(url, headers, FORM, begin))
@@ -142,3 +151,15 @@ async def test_a_connection_that_ends_under_a_request_is_not_tried_again(
     assert begun == [True, True]
     assert server.received.count(FORM) == 2
     assert server.connections == 1
+
+
+async def test_a_redirect_is_not_followed(
+    transport: TwilioTransport, serve: Callable[[int], Server]
+) -> None:
+    """A 307 would make a client post the form again, elsewhere, and with the credentials."""
+    server, elsewhere = serve(1), serve(1)
+    location = f"http://127.0.0.1:{elsewhere.port}/"
+    server.answer = f"HTTP/1.1 307 Go\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+    answer = await _post(transport, server.port, lambda: None)
+    assert answer.status == 307
+    assert elsewhere.connections == 0
