@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import grpc
 import grpc.aio
 import pytest
@@ -486,12 +487,53 @@ async def test_a_claim_that_may_have_been_committed_ends_the_stream(database_dsn
         await eventually(lambda: not stream_tasks())
 
 
-async def test_a_report_that_the_database_refuses_is_set_aside_alone(rig: Rig) -> None:
+async def test_a_commit_that_hides_its_cancellation_does_not_keep_the_stream(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen after a kill of PostgreSQL: asyncpg failed to end the statement, and the stream hung."""
+    campaign = await running_campaign(rig.pool, 2)
+    sender = await rig.sender()
+    await sender.claim(campaign, 1)
+    committing = asyncio.Event()
+
+    async def hides(batches: Any) -> None:
+        committing.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise asyncpg.InternalClientError("cannot switch to state 12; …") from None
+
+    async def fails(*claim: Any) -> Claimed:
+        raise asyncpg.ConnectionDoesNotExistError("killed")
+
+    monkeypatch.setattr(rig.servicer.reports, "apply", hides)
+    monkeypatch.setattr(rig.servicer.claims, "claim", fails)
+    await sender.report(campaign, pb.OUTCOME_ACCEPTED, 1)
+    await committing.wait()
+    await sender.ask_claim(campaign, 1)
+    code, _ = await sender.end()
+    assert code is grpc.StatusCode.UNAVAILABLE
+    await eventually(lambda: not stream_tasks())
+
+
+async def test_a_report_that_the_database_refuses_is_set_aside_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = rig.servicer.reports.apply
+
+    async def refuses(batches: list[pb.ReportBatch]) -> None:
+        if "poison" in str(batches):
+            raise asyncpg.DataError("refused")
+        await apply(batches)
+
+    monkeypatch.setattr(rig.servicer.reports, "apply", refuses)
     campaign = await running_campaign(rig.pool, 3)
     sender = await rig.sender()
     await sender.claim(campaign, 3)
     await sender.report(campaign, pb.OUTCOME_ACCEPTED, 1)
-    poison = pb.Report(number=2, attempt=1, outcome=pb.OUTCOME_ACCEPTED, provider_message_id="\0")
+    poison = pb.Report(
+        number=2, attempt=1, outcome=pb.OUTCOME_ACCEPTED, provider_message_id="poison"
+    )
     part = pb.CampaignReports(campaign_id=str(campaign.campaign_id), reports=[poison])
     await sender.batch(campaigns=[part])
     await sender.report(campaign, pb.OUTCOME_ACCEPTED, 3)

@@ -10,6 +10,7 @@ import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
 
+from outreach.cancellation import raise_if_cancelled
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.postgres.outage import STORE_ERRORS, is_outage
 from outreach.vocabulary import Channel
@@ -223,6 +224,7 @@ class _Stream:
             limit = min(max(request.limit, 1), LOOK_UPS_MAX)
             result = await self._servicer.look_ups.lease(campaign_id, limit)
         except STORE_ERRORS as error:
+            raise_if_cancelled()
             log.warning(
                 "look_up_failed", error=type(error).__name__, campaign_id=request.campaign_id
             )
@@ -258,6 +260,7 @@ class _Stream:
             try:
                 await self._servicer.reports.apply(batches)
             except (*STORE_ERRORS, ValueError) as error:
+                raise_if_cancelled()  # asyncpg's own failure to end a statement may have taken its place
                 if is_outage(error):
                     log.warning("reports_wait_for_store", error=type(error).__name__)
                     await asyncio.sleep(COMMIT_RETRY_SECONDS)
