@@ -93,6 +93,37 @@ async def test_a_receipt_becomes_a_report(rig: Rig) -> None:
     await eventually(lambda: rig.campaign.statuses() == {"DELIVERED": 1}, 10, "delivered")
 
 
+async def test_an_entry_stays_stored_until_its_report_is_committed(rig: Rig, nats_url: str) -> None:
+    await _sent(rig)
+    rig.campaign.acknowledge.clear()
+    caller = Caller(rig)
+    assert await caller.post(caller.status_path(), status_fields("delivered")) == 204
+    connection = await nats.connect(nats_url)
+    try:
+        jetstream = connection.jetstream()
+
+        async def stored() -> int:
+            return int((await jetstream.stream_info("OUTREACH_INBOX")).state.messages)
+
+        async def forwarded() -> bool:
+            consumer = await jetstream.consumer_info("OUTREACH_INBOX", "sms-inbox")
+            return consumer.delivered is not None and consumer.delivered.consumer_seq >= 1
+
+        await eventually(forwarded, 10, "the sender has taken it")
+        rig.campaign.cut_streams()  # time enough for an acknowledgement, and reports told again
+        await eventually(lambda: len(rig.campaign.instances) == 2, 10, "reconnected")
+        assert await stored() == 1
+        rig.campaign.acknowledge.set()
+        await eventually(lambda: rig.campaign.statuses() == {"DELIVERED": 1}, 10, "committed")
+
+        async def nothing_stored() -> bool:
+            return await stored() == 0
+
+        await eventually(nothing_stored, 10, "acknowledged")
+    finally:
+        await connection.close()
+
+
 async def test_a_failure_goes_by_the_code_and_keeps_it(rig: Rig) -> None:
     await _sent(rig)
     caller = Caller(rig)
