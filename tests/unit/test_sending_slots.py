@@ -10,8 +10,8 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.sending.journal import Journal, read_journal
-from outreach.sending.outcomes import Answer, Answered, AttemptOutcome, NotSent
+from outreach.sending.journal import AttemptKey, Journal, read_journal
+from outreach.sending.outcomes import Answer, Answered, AttemptOutcome, NotSent, Throttled
 from outreach.sending.provider import WindowOver
 from outreach.sending.slots import Claim, Slots
 from outreach.vocabulary import Channel, Outcome
@@ -28,9 +28,14 @@ class SlowProvider:
 
     def __init__(self, journal: Journal) -> None:
         self.connect_seconds = 0.0
+        self.throttled = 0
         self.sent: list[int] = []
         self.begun_in_journal: list[bool] = []
         self._journal = journal
+
+    def journaled(self) -> dict[AttemptKey, int]:
+        """What a kill would leave as begun now."""
+        return read_journal(self._journal.path.read_bytes()).begun
 
     def prepare(
         self, content: delivery_pb2.CampaignContent, account: delivery_pb2.ProviderAccount
@@ -55,7 +60,10 @@ class SlowProvider:
         except WindowOver:
             return NotSent("WindowOver")
         key = (CAMPAIGN.bytes, message.number, message.attempt)
-        self.begun_in_journal.append(key in read_journal(self._journal.path.read_bytes()).begun)
+        self.begun_in_journal.append(key in self.journaled())
+        if self.throttled:
+            self.throttled -= 1
+            return Throttled()
         self.sent.append(message.number)
         return Answered([AttemptOutcome(message.number, message.attempt, Outcome.ACCEPTED)])
 
@@ -116,3 +124,17 @@ async def test_an_attempt_is_in_the_journal_when_its_request_leaves(tmp_path: Pa
         rig.claim(1, window_seconds=10)
         await eventually(lambda: rig.outcomes, 5, "settled")
         assert rig.provider.begun_in_journal == [True]
+
+
+async def test_a_throttled_attempt_has_not_begun_until_it_is_tried_again(tmp_path: Path) -> None:
+    """A kill in the pause must not leave it in doubt."""
+    async with slots_rig(tmp_path) as rig:
+        provider = rig.provider
+        provider.throttled = 4
+        rig.claim(1, window_seconds=20)
+        await eventually(
+            lambda: provider.begun_in_journal and not provider.journaled(), 5, "in a pause"
+        )
+        await eventually(lambda: rig.outcomes, 10, "settled")
+        assert provider.begun_in_journal == [True] * 5
+        assert rig.provider.sent == [1]

@@ -58,7 +58,9 @@ async def test_an_answer_in_the_moment_of_its_time_out_is_not_lost(
     )
     await eventually(lambda: connection.claims, 5, "asked")
     (claim_id,) = connection.claims
+    asked_by = time.monotonic()
     result = delivery_pb2.ClaimResult(claim_id=claim_id)
+    result.send_window.seconds = 10
     result.messages.add(number=1, attempt=1)
     loop = asyncio.get_running_loop()
     # due just before the time-out; then the loop is kept busy until both are
@@ -67,6 +69,7 @@ async def test_an_answer_in_the_moment_of_its_time_out_is_not_lost(
     claimed = await asking
     assert [message.number for message in claimed.result.messages] == [1]
     assert connection.instance.open == 1, "ours to report"
+    assert claimed.deadline_seconds <= asked_by + 10, "counted from before it was asked"
 
 
 @pytest.mark.parametrize("turns", range(8))
