@@ -30,7 +30,7 @@ class TokenSigner:
     def sign(self, purpose: str, payload: bytes, bound_to: bytes) -> str:
         """A token for `purpose` (`page`), good only together with `bound_to` (the query)."""
         mac = _mac(self._keys[0], purpose, payload, bound_to)
-        return base64.urlsafe_b64encode(mac + payload).rstrip(b"=").decode()
+        return _encoded(mac + payload)
 
     def verify(self, purpose: str, token: str, bound_to: bytes) -> bytes:
         """The payload; TokenInvalidError when the token is not for this purpose and query."""
@@ -40,6 +40,8 @@ class TokenSigner:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise TokenInvalidError("not a token") from None
+        if _encoded(raw) != token:  # the decoder takes other spellings too; one token has one
+            raise TokenInvalidError("not a token")
         mac, payload = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
         valid = [
             hmac.compare_digest(mac, _mac(key, purpose, payload, bound_to)) for key in self._keys
@@ -47,6 +49,10 @@ class TokenSigner:
         if not any(valid):
             raise TokenInvalidError("not a token for this query")
         return payload
+
+
+def _encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _mac(key: bytes, purpose: str, payload: bytes, bound_to: bytes) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from outreach.internal.v1 import delivery_pb2
@@ -33,13 +33,11 @@ def test_an_attempt_token_says_what_was_signed(
 
 @settings(deadline=None)
 @given(st.uuids(), st.integers(0, 66), st.sampled_from("AZaz09-_é=+/"))
+@example(UUID(bytes=b"\xff" * 16), 0, "/")  # was read as the "_" that stood there
 def test_a_changed_token_is_refused(campaign: UUID, place: int, character: str) -> None:
     token = KEY.sign_attempt(campaign.bytes, campaign.bytes, 1, 1)
     changed = token[:place] + character + token[place + 1 :]
     if changed == token:
-        return
-    # the last character has bits that no byte uses; it may be written in several ways
-    if place == len(token) - 1:
         return
     with pytest.raises(InvalidToken):
         KEY.read_attempt(changed)
