@@ -30,6 +30,8 @@ from services.sandbox.twilio.validation import Account
 from services.sandbox.webhooks import WebhookClient
 
 SHUTDOWN_SECONDS_MAX = 2.0
+OTHER_REQUEST_BYTES_MAX = 1024 * 1024
+"""Of all requests but SendGrid's."""
 
 _log = structlog.get_logger("sandbox")
 
@@ -109,12 +111,16 @@ async def _listening(
     async def answer(raw: web.BaseRequest) -> web.StreamResponse:
         path, _, query = raw.raw_path.partition("?")
         authorization = raw.headers.get("Authorization", "")
-        body, cut = await _body(raw) if raw.body_exists else (b"", False)
+        is_sendgrid = sendgrid.serves(path)
+        most = REQUEST_BYTES_MAX if is_sendgrid else OTHER_REQUEST_BYTES_MAX
+        body, cut = await _body(raw, most) if raw.body_exists else (b"", False)
         content_type = raw.headers.get("Content-Type", "")
         request = Request(raw.method, path, query, authorization, body, content_type, cut)
-        if path.startswith(api.PATH_PREFIX):
+        if cut and not is_sendgrid:
+            result = Answer(413)
+        elif path.startswith(api.PATH_PREFIX):
             result = await twilio.handle(request)
-        elif sendgrid.serves(path):
+        elif is_sendgrid:
             result = await sendgrid.handle(request)
         else:
             result = await own.handle(request)
@@ -133,7 +139,7 @@ async def _listening(
         await runner.cleanup()
 
 
-async def _body(raw: web.BaseRequest) -> tuple[bytes, bool]:
+async def _body(raw: web.BaseRequest, bytes_max: int) -> tuple[bytes, bool]:
     """The body, and whether it was longer than what is kept of it."""
     # Read to its end in any case: a client that is still sending would not see the answer.
     kept = bytearray()
@@ -141,7 +147,7 @@ async def _body(raw: web.BaseRequest) -> tuple[bytes, bool]:
     while chunk := await raw.content.readany():
         if not cut:
             kept += chunk
-        if len(kept) > REQUEST_BYTES_MAX:
+        if len(kept) > bytes_max:
             cut = True
             kept.clear()
     return bytes(kept), cut

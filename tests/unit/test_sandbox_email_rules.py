@@ -1,5 +1,6 @@
 """The rules of mail/send: what is refused, and where the error says it is."""
 
+import contextlib
 from base64 import b64encode
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sandbox.sendgrid.account import ASM_GROUPS
+from services.sandbox.sendgrid.look_ups import BadQuery, parsed_query
 from services.sandbox.sendgrid.validation import Draft, RequestRefused, validated
 from tests.sandbox_email_parts import SENDER, mail, personalization
 
@@ -229,3 +231,22 @@ def test_nothing_that_is_json_breaks_the_rules_themselves(name: str, value: Any)
 @given(value=_JSON, name=st.sampled_from(["to", "cc", "substitutions", "custom_args", "headers"]))
 def test_nor_does_anything_inside_a_personalization(name: str, value: Any) -> None:
     errors_of(with_first(**{name: value}))
+
+
+@given(query=st.text(alphabet="to_email=<>LIKEAND IN()[]'\"\\%,ab", max_size=60))
+def test_no_text_breaks_the_reading_of_queries(query: str) -> None:
+    with contextlib.suppress(BadQuery):
+        parsed_query(query)
+
+
+def test_a_query_is_read_in_full() -> None:
+    query = """to_email = "a\\"b" AND status IN ('x', "y") and (unique_args["k k"]='v')
+        AND last_event_time >= TIMESTAMP "2026-01-01T00:00:00Z" AND msg_id LIKE 'x%'"""
+    assert parsed_query(query) == [
+        ("to_email", "", "=", ('a"b',)),
+        ("status", "", "IN", ("x", "y")),
+        ("unique_args", "k k", "=", ("v",)),
+        ("last_event_time", "", ">=", ("2026-01-01T00:00:00Z",)),
+        ("msg_id", "", "LIKE", ("x%",)),
+    ]
+    assert parsed_query("  ") == []
