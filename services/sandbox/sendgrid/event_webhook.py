@@ -140,7 +140,10 @@ class EventWebhook:
             now = time.time()
             # While the receiver takes nothing, what becomes due waits in eight bytes each.
             due = self._due.take(now, _DUE_AT_A_TIME if self._has_room else 0)
+            generation = self._generation
             for item in due:
+                if generation != self._generation:
+                    break  # a reset came while a post waited for its turn: the numbers are gone
                 self._take(item, now)
                 if self._is_full():
                     await self._flush()

@@ -93,8 +93,8 @@ def parsed_query(query: str) -> list[Condition]:
         joint = _AND.match(rest)
         if joint is None or len(conditions) >= CONDITIONS_MAX:
             raise BadQuery("conditions can only be joined by AND, 160 at most")
-        rest = rest[joint.end() :]
-        if not rest.strip():
+        rest = rest[joint.end() :].lstrip()
+        if not rest:
             raise BadQuery("invalid query: it ends with AND")
     return conditions
 
