@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from outreach.email.blocks import Blocks, EmailSource, Html, Mjml
 from outreach.email.blocks_mjml import blocks_to_mjml
 from outreach.email.compiled import CLIPPED_ABOVE_BYTES, CompiledEmail
+from outreach.email.css import count_selectors
 from outreach.email.document import SplitDocument, UnreadableDocument, split_document
 from outreach.email.findings import EmailWarning, InvalidEmail
 from outreach.email.headers import check_subject
@@ -26,12 +27,15 @@ PREHEADER_CHARACTERS_MAX = 500
 @dataclass(frozen=True, slots=True)
 class EmailLimits:
     """Sizes are of UTF-8. `source_bytes_max` holds for the HTML, MJML or blocks, and for the given
-    plain-text part; `html_bytes_max` for what becomes of it.
+    plain-text part; `html_bytes_max` for what becomes of it. Compiling takes about 0.5 s for each 10,000 tags.
     """
 
     source_bytes_max: int = 1_000_000
     html_bytes_max: int = 2_000_000
     depth_max: int = 200
+    tags_max: int = 40_000
+    #: Selectors times tags: that many matches are tried, some 20 million a second.
+    selector_matches_max: int = 40_000_000
 
 
 def new_salt() -> str:
@@ -201,6 +205,14 @@ class _Compilation:
         given = self._given
         if _bytes(markup) > given.limits.html_bytes_max:
             raise InvalidEmail([_too_long(given.source_field, given.limits.html_bytes_max)])
+        tags = markup.count("<")
+        too_many = None
+        if tags > given.limits.tags_max:
+            too_many = f"At most {given.limits.tags_max:,} tags; simplify it."
+        elif tags * count_selectors(markup) > given.limits.selector_matches_max:
+            too_many = "The style sheets have too many selectors for so many tags; simplify them."
+        if too_many is not None:
+            raise InvalidEmail([Violation(given.source_field, "TEMPLATE_TOO_LONG", too_many)])
         if is_too_deep(markup, given.limits.depth_max):
             fault = (
                 f"Elements stand inside each other more than {given.limits.depth_max} deep; "

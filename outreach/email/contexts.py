@@ -109,6 +109,10 @@ ENCODERS: dict[Context, Callable[[str], str]] = {
     Context.TEXT_URL: encode_text_url,
 }
 
+#: In these a value in which `find_special` finds nothing stands as it is.
+PLAIN_CONTEXTS = frozenset({Context.HTML, Context.HEADER, Context.TEXT})
+find_special = re.compile(r"[&<>\"'\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]").search
+
 # A placeholder without value is delivered as it stands, also where a URL was expected.
 _UNFILLED: dict[Context, Callable[[str], str]] = ENCODERS | {
     Context.URL: encode_url_part,

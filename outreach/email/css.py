@@ -11,8 +11,13 @@ _RUNS = re.compile(
     r"expression\s*\(|(?:java|vb|live)script\s*:|-moz-binding|\bbehavior\s*:|@charset|@namespace",
     re.IGNORECASE,
 )
-_URL = re.compile(r"url\(\s*([\"']?)(.*?)\1\s*\)", re.IGNORECASE | re.DOTALL)
+# Always matches once `url(` stands there: what is not closed or not plain is taken for bad.
+_URL = re.compile(r"url\(\s*+(\"[^\"]*\"|'[^']*'|[^)\"']*+)\s*+\)?", re.IGNORECASE)
 _URL_KEPT = re.compile(r"https?://|cid:", re.IGNORECASE)
+
+
+#: More of them than that are no accident.
+_PASSES_MAX = 10
 
 
 def clean_css(css: str) -> str:
@@ -21,11 +26,15 @@ def clean_css(css: str) -> str:
     The result has no `<`, so that it can't end its element.
     """
     css = _ESCAPED_LETTER.sub(r"\1", _ESCAPE.sub(_unescaped, _COMMENT.sub("", css)))
-    css = _URL.sub(lambda m: m[0] if _URL_KEPT.match(m[2].strip()) else "none", css)
+    css = _URL.sub(lambda m: m[0] if _URL_KEPT.match(m[1].strip("\"' \t\n")) else "none", css)
     # What is taken out may join its neighbours to the same word again.
-    for pattern in (_IMPORT, _RUNS):
-        while pattern.search(css):
-            css = pattern.sub("", css)
+    for _ in range(_PASSES_MAX):
+        cleaner = _RUNS.sub("", _IMPORT.sub("", css))
+        if cleaner == css:
+            break
+        css = cleaner
+    else:
+        return ""
     return css.replace("<", "\\3C ").replace("-->", "-- >").replace("\0", "")
 
 
@@ -33,3 +42,9 @@ def _unescaped(match: re.Match[str]) -> str:
     code = int(match[1], 16)
     char = chr(code) if code < 0x80 else ""
     return char if char and (char.isalnum() or char in "@:(_-") else match[0]
+
+
+def count_selectors(markup: str) -> int:
+    """About how many selectors the style elements have; rather too many than too few."""
+    sheets = [rest.partition("</style")[0] for rest in markup.lower().split("<style")[1:]]
+    return sum(sheet.count("{") + sheet.count(",") for sheet in sheets)

@@ -29,12 +29,14 @@ from outreach.email.sanitising import (
 _DOCUMENT_TAGS = names("html head body meta title style base")
 _RUNS = names("script iframe object embed applet frame frameset")
 _FORMS = names("form input button select textarea option fieldset")
+_FRAME = re.compile(r"<(?:html|head|body|!doctype)\b", re.IGNORECASE)
 _LANGUAGE = re.compile(r"[a-zA-Z]{2,3}(-[a-zA-Z0-9]{1,8}){0,3}")
 _ABSOLUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:|#|m[0-9a-z]+x[0-9]+z")
 
 _INLINER = css_inline.CSSInliner(
     keep_style_tags=True,
     keep_at_rules=True,
+    keep_link_tags=True,
     remove_inlined_selectors=True,
     load_remote_stylesheets=False,
 )
@@ -59,6 +61,9 @@ class SplitDocument:
 
 def split_document(markup: str, field: str) -> SplitDocument:
     """Parse, inline, take apart, and name what sanitising will remove."""
+    # A parser takes comments at the start of a fragment out of its body.
+    if _FRAME.search(markup) is None:
+        markup = f"<html><body>{markup}"
     try:
         normal = _INLINER.inline(markup)
     except (css_inline.InlineError, ValueError) as error:

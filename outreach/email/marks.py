@@ -10,6 +10,8 @@ from outreach.email.findings import line_of
 from outreach.errors import Violation
 from outreach.template.placeholders import MalformedTemplate, Placeholder, parse_template
 
+#: In one text. Finding them takes time by their number and by the length of the text.
+PLACEHOLDERS_MAX = 2_000
 UNSUBSCRIBE_URL = "unsubscribe_url"
 
 
@@ -40,6 +42,10 @@ class Marks:
         In markup a fallback may be written with entities: `{{name|R&amp;D}}`.
         """
         if "{{" not in text:
+            return text
+        if text.count("{{") > PLACEHOLDERS_MAX:
+            fault = f"At most {PLACEHOLDERS_MAX:,} placeholders in one text."
+            self.violations.append(Violation(field, "TEMPLATE_TOO_LONG", fault))
             return text
         try:
             template = parse_template(text)

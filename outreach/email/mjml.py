@@ -19,8 +19,9 @@ KNOWN_TAGS = names(
 #: Above this mrml is not asked: it recurses.
 DEPTH_MAX = 100
 
+_POSITION = re.compile(r" at position ([0-9]+):[0-9]+$")
 _TOKEN = re.compile(
-    r"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<![^>]*>|<\?.*?\?>"
+    r"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<!(?!--)[^>]*>|<\?.*?\?>"
     r"|<(?P<closing>/?)(?P<name>[a-zA-Z][\w:-]*+)"
     r"(?P<attributes>(?:\s++[\w:.-]++\s*=\s*(?:\"[^\"]*\"|'[^']*'))*+)\s*(?P<closed>/?)>"
     r"|(?P<broken><)",
@@ -61,7 +62,12 @@ def compile_mjml(source: str, field: str) -> CompiledMjml:
     try:
         output = mrml.to_html(source, render_options=mrml.RenderOptions(fonts={}))
     except (OSError, ValueError) as error:
-        raise BrokenMjml(_broken(field, str(error))) from error
+        raise BrokenMjml(_broken(field, _with_line(str(error), source))) from error
+    except BaseException as error:
+        # Some faults end mrml's parser by a panic, which has no class that can be imported.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise BrokenMjml(_broken(field, "the parser gave up on it")) from error
     warnings = tuple(
         EmailWarning(
             field, "UNKNOWN_TAG", f"MJML has no <{name}> (line {line}); its tag is left out."
@@ -69,6 +75,15 @@ def compile_mjml(source: str, field: str) -> CompiledMjml:
         for name, line in scan.unknown.items()
     )
     return CompiledMjml(output.content, output.preview is not None, warnings)
+
+
+def _with_line(fault: str, source: str) -> str:
+    """The words of mrml, with a line in place of its position in bytes."""
+    position = _POSITION.search(fault)
+    if position is None:
+        return fault
+    line = source.encode()[: int(position[1])].count(b"\n") + 1
+    return f"line {line}: {fault[: position.start()]}"
 
 
 def _broken(field: str, what: str) -> Violation:
@@ -84,6 +99,9 @@ class _Scan:
         self.is_too_deep = False
         self._source = source
         self._stack: list[tuple[str, int]] = []
+        first = next((match for match in _TOKEN.finditer(source) if match["name"]), None)
+        if first is None or first["name"] != "mjml":
+            self.fault = "line 1: MJML begins with <mjml>"
         for match in _TOKEN.finditer(source):
             if match["broken"]:
                 self._found(match.start(), "a tag that is not well formed, or a `<` that is text")

@@ -10,11 +10,12 @@ import re
 from outreach.email.markup import VOID_ELEMENTS, names
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][^\s/><]*)")
-# From the HTML standard: what stops the search for an end tag's element, and what a parser opens
-# again in the next block when it was not closed.
+# From the HTML standard: what a parser opens again in the next block when it was not closed, and
+# what stops the search for an end tag's element.
 _FORMATTING = names("a b big code em font i nobr s small strike strong tt u")
 _TABLE = names("table caption colgroup tbody thead tfoot tr td th")
-_SCOPE = names("applet caption html table td th marquee object template button svg math")
+# Their end tags may be left out.
+_ENDED_BY_OTHERS = names("p li dd dt option")
 _BLOCKS = names(
     "address applet article aside blockquote body button center dd details dialog dir div dl dt "
     "fieldset figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 head header hgroup html "
@@ -22,18 +23,21 @@ _BLOCKS = names(
     "script search section select style summary template textarea title ul xmp svg math"
 )
 _SPECIAL = _BLOCKS | _TABLE
+_ENDING_NOTHING = _SPECIAL - _ENDED_BY_OTHERS
 _REOPENED_MAX = 1_000_000
 
 
 def is_too_deep(source: str, depth_max: int) -> bool:
     """Whether an HTML parser might nest the source deeper than `depth_max` elements, or might
-    multiply what was left unclosed. Never guesses too low; looks into scripts and comments too,
-    because parsers do not agree on where those are.
+    multiply what was left unclosed. Never guesses too low by
+    more than a few; looks into scripts and comments too, as parsers do not agree on where those are.
     """
     stack: list[str] = []
     reopened = 0
     for tags, (closing, raw_name) in enumerate(_TAG.findall(source)):
         name = raw_name.lower()
+        if name in _TABLE and name != "table" and "table" not in stack:
+            continue
         if not closing:
             if name not in VOID_ELEMENTS:
                 _open(stack, name)
@@ -54,9 +58,10 @@ def _close(stack: list[str], name: str) -> int:
     """Pop what the end tag closes; how many formatting elements it leaves to be opened again."""
     if name in _TABLE:
         barriers = frozenset({"table", "template", "html"})
-    elif name in _BLOCKS:
-        barriers = _SCOPE
+    elif name in _BLOCKS and name != "p":
+        barriers = _ENDING_NOTHING
     else:
+        # A block has closed the paragraph that it seems to stand in.
         barriers = _SPECIAL
     for index in range(len(stack) - 1, -1, -1):
         if stack[index] == name:

@@ -3,11 +3,12 @@
 import re
 
 from inscriptis import get_text
+from inscriptis.css_profiles import CSS_PROFILES
 from inscriptis.model.config import ParserConfig
 
 from outreach.email.markup import Comment, Tag, names, read_tokens, write_token
 
-_CONFIG = ParserConfig(display_links=True, display_images=True)
+_CONFIG = ParserConfig(css=CSS_PROFILES["strict"], display_links=True, display_images=True)
 _TABLE_PARTS = names("table tbody thead tfoot tr td th caption")
 # All that the text depends on; alignment and sizes would only indent it.
 _KEPT = names("href src alt title colspan rowspan start type")
@@ -51,7 +52,11 @@ def _without_layout_tables(body: str) -> str:
     written = []
     for index, token in enumerate(tokens):
         if isinstance(token, Tag):
-            written.append(write_token(_plain(token, is_layout=owner.get(index) in layouts)))
+            part = write_token(_plain(token, is_layout=owner.get(index) in layouts))
+            if token.name == "table":
+                # A block of its own, whatever stands before it.
+                part = f"{part}</div>" if token.is_end else f"<div>{part}"
+            written.append(part)
         else:
             written.append(write_token(token))
     return "".join(written)

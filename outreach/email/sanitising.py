@@ -132,18 +132,22 @@ def read_conditional(comment: str) -> list[Token] | None:
     if match is None:
         return None
     tokens: list[Token] = []
+    inside = ""
     for found in _CONDITIONAL_TOKEN.finditer(match[2]):
-        if found["text"] is not None:
+        name = (found["name"] or "").lower()
+        if inside:
+            inside = "" if found["closing"] and name == inside else inside
+        elif name in _REMOVED_WITH_CONTENT:
+            inside = "" if found["closing"] else name
+        elif found["text"] is not None:
             tokens.append(Text(_escaped(found["text"])))
         elif found["css"] is not None:
             tokens += [Tag("style"), RawText("style", clean_css(found["css"]))]
             tokens.append(Tag("style", is_end=True))
-        elif found["name"] is not None:
-            name = found["name"].lower() if ":" not in found["name"] else found["name"]
-            if name in ALLOWED_TAGS or _VML_TAG.fullmatch(name):
-                tokens.append(
-                    Tag(name, _attributes(found), bool(found["closing"]), bool(found["closed"]))
-                )
+        elif name in ALLOWED_TAGS or _VML_TAG.fullmatch(name):
+            written = found["name"] if ":" in name else name
+            is_end, is_closed = bool(found["closing"]), bool(found["closed"])
+            tokens.append(Tag(written, _attributes(found), is_end, is_closed))
     return tokens
 
 
