@@ -14,6 +14,14 @@ _TAG = re.compile(r"<(/?)([a-zA-Z][^\s/><]*)")
 # what stops the search for an end tag's element.
 _FORMATTING = names("a b big code em font i nobr s small strike strong tt u")
 _TABLE = names("table caption colgroup tbody thead tfoot tr td th")
+_AROUND_TABLE_PARTS = names("table template html svg math select caption")
+_ENDS_IN_TABLE = {
+    "td": names("td th"),
+    "th": names("td th"),
+    "tr": names("tr"),
+    "tbody": names("tbody thead tfoot"),
+    "tfoot": names("tbody thead tfoot"),
+}
 # Their end tags may be left out.
 _ENDED_BY_OTHERS = names("p li dd dt option")
 _BLOCKS = names(
@@ -49,7 +57,16 @@ def is_too_deep(source: str, depth_max: int) -> bool:
 
 
 def _open(stack: list[str], name: str) -> None:
-    if stack and name == stack[-1] and name in {"p", "li", "td", "tr", "option"}:
+    """Push what the start tag opens, after what it ends: the row or cell before it, a paragraph."""
+    ended = _ENDS_IN_TABLE.get(name, frozenset())
+    if ended:
+        for index in range(len(stack) - 1, -1, -1):
+            if stack[index] in ended:
+                del stack[index:]
+                break
+            if stack[index] in _AROUND_TABLE_PARTS:
+                break
+    elif stack and name == stack[-1] and name in _ENDED_BY_OTHERS:
         stack.pop()
     stack.append(name)
 
@@ -57,7 +74,7 @@ def _open(stack: list[str], name: str) -> None:
 def _close(stack: list[str], name: str) -> int:
     """Pop what the end tag closes; how many formatting elements it leaves to be opened again."""
     if name in _TABLE:
-        barriers = frozenset({"table", "template", "html"})
+        barriers = _AROUND_TABLE_PARTS
     elif name in _BLOCKS and name != "p":
         barriers = _ENDING_NOTHING
     else:

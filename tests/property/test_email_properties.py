@@ -176,7 +176,7 @@ javascript: onerror=x onclick="x" style=" color:red; url( expression( \\72 @impo
 pieces = st.sampled_from([*PIECES.split(), " ", "\n", "\t", "a", "é", "\x0c", "{{"])
 NESTING = """
 <p> </p> <div> </div> <b> <i> </i> </b> <table> <td> </td> </table> <span> </span> <li> <ul> </ul>
-<br> <button> </button> <o:p/> x <tr> </tr> </li> <h1> </h1> <h2> <a> </a> <dl> <dd> <dt> </dl> <th>
+<svg> </svg> <br> <button> </button> <o:p/> x <tr> </tr> </li> <h1> </h1> <h2> <a> </a> <dl> <dd> <dt> </dl> <th>
 """
 nestings = st.lists(st.sampled_from(NESTING.split()), max_size=60).map("".join)
 FORBIDDEN = (
