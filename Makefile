@@ -28,8 +28,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@[ -x $(BIN)/python ] && [ "$$(cat $(VENV)/.outreach-home 2>/dev/null)" = "$(CURDIR)" ] \
 	  && $(BIN)/python -c '' 2>/dev/null || { \
 	  rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && echo "$(CURDIR)" > $(VENV)/.outreach-home; }
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@echo "$(CURDIR)" > $@
 
 setup: $(STAMP) ## Make the environment (every other target does it when needed)
@@ -57,10 +57,10 @@ format: $(STAMP) ## Format the code and apply the safe fixes
 	@$(BIN)/ruff check --fix .
 
 protos: $(STAMP) ## Generate the code of protos/ anew
-	@$(BIN)/python -m scripts.protos write
+	@$(BIN)/python -m scripts.protos generate
 
 docs: $(STAMP) ## Generate the tables of docs/ anew
-	@$(BIN)/python -m scripts.docs write
+	@$(BIN)/python -m scripts.docs generate
 
 bench: $(STAMP) ## Measure import, sending and memory
 	@$(BIN)/python -m bench $(ARGS)

@@ -1,4 +1,4 @@
-"""The one error that crosses rooms: a reason of the public catalogue, a sentence for people, and the fields at fault."""
+"""The one error that crosses rooms: a reason of the public catalogue, a sentence for people, the fields at fault."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

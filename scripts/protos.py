@@ -23,7 +23,14 @@ def _sources(protos: Path) -> list[str]:
 
 def _protoc(protos: Path, *arguments: str) -> None:
     well_known = str(files("grpc_tools").joinpath("_proto"))
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{protos}", f"-I{well_known}", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        f"-I{protos}",
+        f"-I{well_known}",
+        *arguments,
+    ]
     subprocess.run([*command, *_sources(protos)], check=True, cwd=protos)
 
 
@@ -36,7 +43,9 @@ def generate(target: Path) -> None:
         f"--mypy_out=quiet:{target}",
         f"--mypy_grpc_out=quiet:{target}",
     )
-    for path in target.joinpath("outreach").rglob("*_pb2_grpc.py*"):  # no service: nothing but boilerplate
+    for path in target.joinpath("outreach").rglob(
+        "*_pb2_grpc.py*"
+    ):  # no service: nothing but boilerplate
         source = PROTOS / path.relative_to(target).with_name(path.name.split("_pb2")[0] + ".proto")
         if source.exists() and "\nservice " not in source.read_text():
             path.unlink()
@@ -48,9 +57,15 @@ def drift() -> list[str]:
         fresh = Path(directory)
         generate(fresh)
         wanted = {path.relative_to(fresh) for path in fresh.rglob("*_pb2*")}
-        present = {path.relative_to(ROOT) for path in (ROOT / "outreach").rglob("*_pb2*.py*") if "__pycache__" not in path.parts}
+        present = {
+            path.relative_to(ROOT)
+            for path in (ROOT / "outreach").rglob("*_pb2*.py*")
+            if "__pycache__" not in path.parts
+        }
         differing = {
-            name for name in wanted & present if not filecmp.cmp(fresh / name, ROOT / name, shallow=False)
+            name
+            for name in wanted & present
+            if not filecmp.cmp(fresh / name, ROOT / name, shallow=False)
         }
         return sorted(str(name) for name in (wanted ^ present) | differing)
 
@@ -87,7 +102,9 @@ def breaking(revision: str) -> int:
         before, now = Path(directory) / "before.binpb", Path(directory) / "now.binpb"
         _image(old / "protos", before)
         _image(PROTOS, now)
-        return _buf("breaking", str(now), "--against", str(before), "--config", str(ROOT / "buf.yaml"))
+        return _buf(
+            "breaking", str(now), "--against", str(before), "--config", str(ROOT / "buf.yaml")
+        )
 
 
 def main() -> int:
@@ -105,7 +122,12 @@ def main() -> int:
         return breaking(arguments.revision)
     names = drift()
     if names:
-        print("generated code differs from the protos; run `make protos`:", *names, sep="\n  ", file=sys.stderr)
+        print(
+            "generated code differs from the protos; run `make protos`:",
+            *names,
+            sep="\n  ",
+            file=sys.stderr,
+        )
     return lint() or (1 if names else 0)
 
 

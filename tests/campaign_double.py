@@ -100,7 +100,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
 
     # the service
 
-    async def Deliver(
+    async def Deliver(  # noqa: N802 - the RPC's name
         self, request_iterator: AsyncIterator[delivery_pb2.DeliverRequest], context: Deliver
     ) -> AsyncIterator[delivery_pb2.DeliverResponse]:
         assert dict(context.invocation_metadata() or ())["authorization"] == f"Bearer {TOKEN}"
@@ -235,7 +235,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
                 unknown = (number, message.attempt) in begun
                 message.status = "UNKNOWN" if unknown else "QUEUED"
 
-    async def GetCampaignContent(
+    async def GetCampaignContent(  # noqa: N802 - the RPC's name
         self,
         request: delivery_pb2.GetCampaignContentRequest,
         context: grpc.aio.ServicerContext[
@@ -258,7 +258,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
             missing_variable_policy=policy,
         )
 
-    async def GetProviderAccount(
+    async def GetProviderAccount(  # noqa: N802 - the RPC's name
         self,
         request: delivery_pb2.GetProviderAccountRequest,
         context: grpc.aio.ServicerContext[

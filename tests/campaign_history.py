@@ -53,6 +53,9 @@ class End(NamedTuple):
     provider_code: str = ""
 
 
+UNCONFIRMED = End(MessageStatus.FAILED, FailureReason.UNCONFIRMED)
+
+
 class Expected(NamedTuple):
     """How a message must end, and whether the provider accepts it."""
 
@@ -71,7 +74,7 @@ def expected_of(fate: Fate, knobs: Knobs) -> Expected:
         return Expected(_by_code(fate.rejected_code), accepted=False)
     if fault is not None and not fault.accepts and fault.value != "http_429":
         # The request left us in full, so it may have been accepted; nobody will ever say.
-        return Expected(End(MessageStatus.FAILED, FailureReason.UNCONFIRMED), accepted=False)
+        return Expected(UNCONFIRMED, accepted=False)
     in_doubt = fault is not None and fault.accepts
     if fate.receipt is None and (not in_doubt or _tells_before_the_end(fate, knobs)):
         return Expected(End(MessageStatus.ASSUMED_DELIVERED), accepted=True)
@@ -133,7 +136,9 @@ class History:
         recipients: in the order of the file.
         stopped: those of them that have opted out with us before.
         in_doubt_max: how many messages may end UNCONFIRMED because a process died between the
-            claim and the provider's acceptance; such a message is in no ledger.
+            beginning of the request and the provider's acceptance; such a message is in no ledger.
+        refusals_lost_max: how many may end UNCONFIRMED because the provider's refusal was on its
+            way to a process that died; no look-up finds what was refused.
     """
 
     client: OutreachClient
@@ -142,6 +147,7 @@ class History:
     recipients: Sequence[str]
     stopped: frozenset[str] = frozenset()
     in_doubt_max: int = 0
+    refusals_lost_max: int = 0
     campaign_id: str = field(init=False)
 
     @property
@@ -205,7 +211,7 @@ class History:
         return campaign
 
     async def _callbacks_made(self) -> bool:
-        return (await self.sandbox.ledger())["messages_with_pending_callbacks"] == 0
+        return not (await self.sandbox.ledger())["messages_with_pending_callbacks"]
 
     async def _still_different(self) -> list[str]:
         seen: list[str] = []
@@ -236,8 +242,35 @@ class History:
         rows = [row async for row in self.sandbox.ledger_messages()]
         return [
             *_sent_wrongly(rows, self.recipients),
-            *_ended_wrongly(messages, rows, self.expected(), self.in_doubt_max),
+            *self._ended_wrongly(messages, rows),
         ]
+
+    def _ended_wrongly(
+        self, messages: Sequence[Message], rows: Sequence[Mapping[str, Any]]
+    ) -> list[str]:
+        expected = self.expected()
+        sid_by_recipient = {row["to"]: row["sid"] for row in rows}
+        wrong = []
+        in_doubt = {True: 0, False: 0}
+        if [message.number for message in messages] != [*range(1, self.total + 1)]:
+            wrong.append("the messages are not numbered 1 to N")
+        for message in messages:
+            must, end = expected[message.recipient], end_of(message)
+            sid = sid_by_recipient.get(message.recipient, "")
+            if end == must.end and bool(sid) == must.accepted:
+                if message.provider_message_id != sid:
+                    wrong.append(f"message {message.number} has another SID than the ledger")
+            elif not sid and end == UNCONFIRMED:
+                in_doubt[must.accepted] += 1
+            else:
+                wrong.append(
+                    f"message {message.number}, in the ledger as {sid!r}: {end}, not {must}"
+                )
+        if in_doubt[True] > self.in_doubt_max:
+            wrong.append(f"{in_doubt[True]} were not sent, {self.in_doubt_max} may")
+        if in_doubt[False] > self.refusals_lost_max:
+            wrong.append(f"{in_doubt[False]} refusals were lost, {self.refusals_lost_max} may")
+        return wrong
 
     async def _hold_counts(self, campaign: Campaign) -> None:
         """The campaign's own counts are those of its messages."""
@@ -256,31 +289,4 @@ def _sent_wrongly(rows: Sequence[Mapping[str, Any]], known: Iterable[str]) -> li
     wrong = [f"{number} accepted {n} times" for number, n in to.items() if n > 1]
     wrong += [f"an attempt accepted {n} times" for n in attempts.values() if n > 1]
     wrong += [f"{number} is not of this campaign" for number in to.keys() - set(known)]
-    return wrong
-
-
-def _ended_wrongly(
-    messages: Sequence[Message],
-    rows: Sequence[Mapping[str, Any]],
-    expected: Mapping[str, Expected],
-    in_doubt_max: int,
-) -> list[str]:
-    sid_by_recipient = {row["to"]: row["sid"] for row in rows}
-    wrong = []
-    in_doubt = 0
-    if [message.number for message in messages] != [*range(1, len(expected) + 1)]:
-        wrong.append("the messages are not numbered 1 to N")
-    for message in messages:
-        must, end = expected[message.recipient], end_of(message)
-        sid = sid_by_recipient.get(message.recipient, "")
-        if must.accepted and not sid and end.failure_reason is FailureReason.UNCONFIRMED:
-            in_doubt += 1
-        elif end != must.end:
-            wrong.append(f"message {message.number} ended as {end}, must be {must.end}")
-        elif bool(sid) != must.accepted:
-            wrong.append(f"message {message.number}: accepted {bool(sid)}, must be {must.accepted}")
-        elif sid and message.provider_message_id != sid:
-            wrong.append(f"message {message.number} has another SID than the ledger")
-    if in_doubt > in_doubt_max:
-        wrong.append(f"{in_doubt} messages in no ledger, UNCONFIRMED; at most {in_doubt_max} may")
     return wrong

@@ -77,11 +77,10 @@ class Jobs:
         await self.publish_raw(job.encode())
 
     async def publish_raw(self, payload: bytes) -> None:
+        await self.ready()
         connection = await nats.connect(self._nats_url)
         try:
             jetstream = connection.jetstream()
-            consumers: Callable[[], Awaitable[bool]] = partial(_exists, jetstream)
-            await eventually(consumers, 10, "the sender made the consumers")
             subject = job_subject(Channel.SMS, self._organisation_id, self._campaign_id)
             await jetstream.publish(subject, payload)
         finally:
@@ -95,6 +94,15 @@ class Jobs:
 
         condition: Callable[[], Awaitable[bool]] = none
         await eventually(condition, 10, "every job is acknowledged")
+
+    async def ready(self) -> None:
+        """Wait until the sender has set up the streams."""
+        connection = await nats.connect(self._nats_url)
+        try:
+            exist: Callable[[], Awaitable[bool]] = partial(_exists, connection.jetstream())
+            await eventually(exist, 10, "the sender made the consumers")
+        finally:
+            await connection.close()
 
     async def wipe(self) -> None:
         """Delete every stream."""

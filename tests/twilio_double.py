@@ -75,8 +75,8 @@ class TwilioDouble:
                 reply = await self._create(body) if method == "POST" else self._list(target)
                 if not await self._answer(reply, writer):
                     return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            return  # asyncio's own callback reports a cancelled handler as an error
         finally:
             self._tasks.discard(task)
             writer.close()

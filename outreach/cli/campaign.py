@@ -61,7 +61,7 @@ def create(
 ) -> None:
     """Create a campaign."""
     if body_file is not None:
-        body = _read_text(body_file)
+        body = _read_text(body_file, body)
     policy = _policy(missing)
     chosen = names.parse_channel(channel)
     sms = campaign_pb2.SmsContent(body=body)
@@ -116,7 +116,7 @@ def update(
 ) -> None:
     """Change what is given and leave the rest; before the first run only."""
     if body_file is not None:
-        body = _read_text(body_file)
+        body = _read_text(body_file, body)
     given = {"name": name, "description": description, "sms.body": body}
     paths = [path for path, value in given.items() if value is not None]
     paths += ["missing_variable_policy"] if missing is not None else []
@@ -363,9 +363,12 @@ def _policy(word: str) -> campaign_pb2.MissingVariablePolicy.ValueType:
     )
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, body: str | None) -> str:
+    if body:
+        raise typer.BadParameter("give one of them, not both", param_hint="--body, --body-file")
     try:
-        return path.read_text("utf-8").rstrip("\n")
+        # A file from an editor may begin with a byte order mark, which is no part of the text.
+        return path.read_text("utf-8-sig").rstrip("\n")
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"{path} is not UTF-8 text", param_hint="--body-file") from error
 

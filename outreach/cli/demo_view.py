@@ -93,7 +93,8 @@ class _View:
                 lambda told: update(told.bytes_read, told.bytes_total, f"{told.rows:,} rows"),
             )
         self._step("Import", render.contacts_line(result.campaign.contacts))
-        self._print(render.problems_table(result.problems[:5]))
+        if result.problems:
+            self._print(render.problems_table(result.problems[:5]))
 
     async def _look_ahead(self, demo: DemoRun, client: OutreachClient) -> None:
         with progress("Estimating", quiet=self._json):
@@ -200,4 +201,4 @@ def _what_next(contacts: int) -> None:
         ("outreach up --data-dir ./data", "a stack of your own; then campaign create, …"),
         ("outreach campaign --help", "everything a campaign can do"),
     ):
-        remarks.print(Text(f"  {command:<42}", style="cyan").append(what, style="dim"))
+        remarks.print(Text(f"  {command:<48}", style="cyan").append(what, style="dim"))

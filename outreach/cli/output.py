@@ -80,8 +80,8 @@ def print_error(error: CallError) -> None:
     text = Text("Error: ", style="bold red").append(error.text, style="not bold default")
     text.append(f"\n  reason: {error.reason} ({error.code.name})", style="dim not bold default")
     for violation in error.violations:
-        told = "" if violation.text == error.text else f"{violation.text} "
-        text.append(f"\n  {violation.field}: ", style="bold default")
+        told = " " if violation.text == error.text else f": {violation.text} "
+        text.append(f"\n  {violation.field}", style="bold default")
         text.append(told, style="not bold default")
         text.append(f"({violation.reason})", style="dim not bold default")
     for key, value in sorted(error.metadata.items()):

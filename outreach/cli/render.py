@@ -29,6 +29,7 @@ COUNT_STYLES: Mapping[str, str] = {
 # Columns of text from which a terminal shows everything.
 _WIDE = 120
 _ID_WIDTH = 36
+_SAMPLE_WIDTH_MAX = 32
 FINAL_COUNTS = ("delivered", "assumed_delivered", "failed", "opted_out", "cancelled")
 
 _STATUS_STYLES: Mapping[campaign_pb2.CampaignStatus.ValueType, str] = {
@@ -158,7 +159,13 @@ def upload_view(
     header = "with a header" if upload.has_header else "no header"
     table = Table(box=box.SIMPLE_HEAD, show_lines=False)
     for column in columns:
-        table.add_column(Text(f"{column.name}\n{_role(column)}"), overflow="ellipsis", no_wrap=True)
+        table.add_column(
+            Text(f"{column.name}\n{_role(column)}"),
+            overflow="ellipsis",
+            no_wrap=True,
+            # One long cell would squeeze all other columns to nothing.
+            max_width=_SAMPLE_WIDTH_MAX,
+        )
     for row in upload.sample_rows:
         table.add_row(*(Text(value) for value in row.values))
     line = f"{upload.encoding}{guessed}, separated by {delimiter}, {header}"

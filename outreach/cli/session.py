@@ -64,6 +64,13 @@ class Session:
                     "There is no API key.",
                     code=grpc.StatusCode.UNAUTHENTICATED,
                 )
+            if not (self.api_key.isascii() and self.api_key.isprintable()):
+                # gRPC would fail on the header with a fault of its own.
+                raise CallError(
+                    "CREDENTIAL_INVALID",
+                    "The API key has a line break or another character that no key has.",
+                    code=grpc.StatusCode.UNAUTHENTICATED,
+                )
             return asyncio.run(self._connected(work))
         except CallError as error:
             self.fail(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from outreach.v1 import contact_pb2, contact_pb2_grpc
 
 CHUNK_BYTES_MAX = 64 * 1024
 _READ_BYTES = 1024 * 1024
+# What grpc.aio says in place of the service's status (its call.pyx, `set_internal_error`).
+_STATUS_LOST = "Internal error from Core"
 _PROBLEMS_PAGE_SIZE_MAX = 1_000
 
 # Called with the bytes given to the connection so far, and the size when it is known.
@@ -68,15 +71,19 @@ class ContactCalls(Connection):
         )
 
         async def once() -> contact_pb2.ContactUpload:
-            frames = _frames(header, _pieces(source), size_bytes, on_progress)
+            call = self._contacts.UploadContacts(
+                timeout=self.timeouts.transfer_seconds, metadata=self._metadata
+            )
             try:
-                return await self._contacts.UploadContacts(
-                    frames, timeout=self.timeouts.transfer_seconds, metadata=self._metadata
-                )
+                async with aclosing(
+                    _frames(header, _pieces(source), size_bytes, on_progress)
+                ) as frames:
+                    await _write_all(call, frames)
+                return await call
             except grpc.aio.AioRpcError as error:
-                raise call_error(error) from error
+                raise _upload_error(error) from error
             finally:
-                await frames.aclose()
+                call.cancel()
 
         if isinstance(source, Path | bytes):
             return await self._repeat(once)
@@ -196,6 +203,38 @@ async def _frames(
             sent_bytes += len(chunk)
             if on_progress is not None:
                 on_progress(sent_bytes, size_bytes)
+
+
+async def _write_all(
+    call: grpc.aio.StreamUnaryCall[contact_pb2.UploadContactsRequest, contact_pb2.ContactUpload],
+    frames: AsyncIterator[contact_pb2.UploadContactsRequest],
+) -> None:
+    """Write every frame, or as many as the service wants: it may refuse before the last one.
+
+    gRPC is not given the iterator: a refusal would leave it running inside gRPC's own task, and
+    an error of the source (a file that can't be read) would become a mere cancellation.
+    """
+    async for frame in frames:
+        try:
+            await call.write(frame)
+        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            return  # the call is over; awaiting it tells why
+    await call.done_writing()
+
+
+def _upload_error(error: grpc.aio.AioRpcError) -> CallError:
+    """The refusal; UNAVAILABLE where gRPC lost it.
+
+    A write that meets the end of the call makes grpc.aio forget the status that was just
+    received. An upload may be repeated, and the repeat is told.
+    """
+    if error.code() is grpc.StatusCode.INTERNAL and error.details() == _STATUS_LOST:
+        return CallError(
+            "UNAVAILABLE",
+            "The service ended the upload early, and its reason was lost on the way.",
+            code=grpc.StatusCode.UNAVAILABLE,
+        )
+    return call_error(error)
 
 
 async def _pieces(source: Path | bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -19,9 +19,14 @@ PAUSE_SECONDS_MAX = 5.0
 
 # The stream was cut; what it told so far holds, and it can go on from the last token:
 # UNAVAILABLE (gone, draining), RESOURCE_EXHAUSTED (this reader was too slow), INTERNAL and UNKNOWN
-# without a reason of ours (a connection reset in the middle of a response).
+# without a reason of ours (a connection reset in the middle of a response), CANCELLED (the other
+# side's process is ending; a cancellation of our own never comes as a status).
 _CUT_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
-_RESET_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+_RESET_CODES = {
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+}
 
 # Called with what cut the stream, before it is opened again.
 OnReconnect = Callable[[CallError], None]

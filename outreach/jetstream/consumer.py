@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from outreach.cancellation import raise_if_cancelled
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 
 #: Named, because nats-py shows its pull subscription only as an inner class.
@@ -57,6 +58,8 @@ class PullConsumer:
         except NATS_FAULTS as error:
             await self._after_fault(error)
             return []
+        finally:
+            raise_if_cancelled()
         self._faults = 0
         return messages
 

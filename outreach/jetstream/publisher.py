@@ -6,6 +6,7 @@ a bound on how many wait and a time-out each.
 
 import asyncio
 
+from outreach.cancellation import raise_if_cancelled
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 
 
@@ -46,6 +47,7 @@ class Publisher:
                         headers={"Nats-Msg-Id": message_id},
                     )
                 except NATS_FAULTS as error:
+                    raise_if_cancelled()
                     if attempt == self._attempts_max:
                         raise NotStored(type(error).__name__) from error
                 else:

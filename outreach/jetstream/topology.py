@@ -15,6 +15,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
+from nats.js.errors import NotFoundError
 
 from outreach.vocabulary import Channel
 
@@ -48,7 +49,7 @@ STREAMS = (
         retention=RetentionPolicy.WORK_QUEUE,
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,  # full: the webhook answers 5xx and the provider tries again
-        max_bytes=4 * 1024 * 1024 * 1024,
+        max_bytes=2 * 1024 * 1024 * 1024,
         max_msg_size=2 * 1024 * 1024,
         duplicate_window=120,
     ),
@@ -100,7 +101,13 @@ def inbox_consumer(channel: Channel) -> ConsumerConfig:
 async def ensure_topology(js: JetStreamContext, channels: tuple[Channel, ...]) -> None:
     """Make the streams and these channels' consumers where they are missing. Safe to repeat, from any process."""
     for config in STREAMS:
-        await js.add_stream(config)  # the same configuration again is no error
+        assert config.name is not None
+        try:
+            # Asked first: a second "add" of the same stream is refused while its limit alone fills most of the
+            # server's store, because the server counts the reservation twice.
+            await js.stream_info(config.name)
+        except NotFoundError:
+            await js.add_stream(config)
     for channel in channels:
         await js.add_consumer(JOBS_STREAM, jobs_consumer(channel))
         await js.add_consumer(INBOX_STREAM, inbox_consumer(channel))

@@ -60,7 +60,8 @@ _POSTGRES_SETTINGS = {
     "log_error_verbosity": "terse",
 }
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# A commit is still written before it is acknowledged, so that it outlives a kill.
+_FAST = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off"}
 
 
 class EmbeddedServerError(Exception):

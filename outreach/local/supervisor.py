@@ -311,6 +311,8 @@ class Supervisor:
             try:
                 await process.spec.prepare()
             except Exception as error:
+                if process.stopping.is_set() or process.first_start.cancelled():
+                    return False  # a Ctrl-C at a terminal also ends what it had started
                 if process.came_up:
                     raise
                 process.first_start.set_exception(error)  # raised by `__aenter__`

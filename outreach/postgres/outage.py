@@ -2,6 +2,15 @@
 
 import asyncpg
 
+#: All that a call of asyncpg raises, except for wrong arguments: what a loop that outlives the database waits out.
+STORE_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
 _OUTAGES: tuple[type[BaseException], ...] = (
     OSError,  # also ConnectionError and TimeoutError
     TimeoutError,
@@ -20,4 +29,8 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         # "connection is closed", "pool is closing": asyncpg has no class of its own for these.
         return "clos" in str(error)
+    if isinstance(error, asyncpg.InternalClientError):
+        # Seen after a kill of PostgreSQL: its last words reached a connection that was idle, and the next statement
+        # on it finds it in no state to work.
+        return "cannot switch to" in str(error)
     return isinstance(error, _OUTAGES)

@@ -9,7 +9,9 @@ records, so nothing is said about what it does not contain; such claims run out 
 import asyncio
 import fcntl
 import os
+import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -17,9 +19,18 @@ from uuid import UUID
 import structlog
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.sending.journal import JOURNAL_SUFFIX, JournalState, boot_id, read_journal
+from outreach.sending.journal import (
+    JOURNAL_SUFFIX,
+    UNFINISHED_SUFFIX,
+    JournalState,
+    boot_id,
+    read_journal,
+)
 from outreach.sending.outcomes import AttemptOutcome
 from outreach.sending.reporter import Reporter
+
+#: Writing a journal anew takes milliseconds; what is older than this was left behind.
+UNFINISHED_SECONDS_MAX = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +55,7 @@ class DeadJournal:
 
 def take_dead_journals(directory: Path) -> list[DeadJournal]:
     """Lock and read the journals of dead processes; those of living ones are locked by them."""
+    _remove_unfinished(directory)
     found = []
     for path in sorted(directory.glob(f"*{JOURNAL_SUFFIX}")):
         try:
@@ -61,6 +73,16 @@ def take_dead_journals(directory: Path) -> list[DeadJournal]:
             continue
         found.append(DeadJournal(path, file, state))
     return found
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """New journals that never got their name: their process died while it wrote them, and the old
+    file, which is still there, says the same.
+    """
+    for path in directory.glob(f".*{UNFINISHED_SUFFIX}"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > UNFINISHED_SECONDS_MAX:
+                path.unlink()
 
 
 def ended_instances(state: JournalState) -> list[delivery_pb2.EndedInstance]:

@@ -38,6 +38,10 @@ FETCH_MAX: Final = 16
 FETCH_WAIT_SECONDS: Final = 2.0
 #: Forwarded messages that wait for their commit.
 FORWARDED_MAX: Final = 256
+#: Message numbers and attempts are int32 wherever they go.
+NUMBER_MAX: Final = 2**31 - 1
+#: Seconds since 1970; the year 9999, where dates end.
+TIME_MAX: Final = 253_402_300_799
 
 _log = structlog.get_logger(__name__)
 
@@ -69,18 +73,25 @@ class InboxEntry:
 
     @classmethod
     def decode(cls, raw: Mapping[str, object]) -> "InboxEntry":
-        """Raises ValueError, KeyError or TypeError for anything that is not an entry."""
+        """Raises ValueError, KeyError or TypeError for anything that is not an entry.
+
+        One that got through would come again and again, and take every sender down with it.
+        """
         organisation_id = UUID(str(raw["organisation_id"]))
         fields, time = raw["fields"], raw["time"]
         if not isinstance(fields, dict) or not isinstance(time, int | float):
             raise TypeError("not an inbox entry")
+        if not all(isinstance(value, str) for value in fields.values()):
+            raise TypeError("a form's fields are texts")
+        if not 0 <= time <= TIME_MAX:
+            raise ValueError("no time of a webhook")
         attempt = None
         if "campaign_id" in raw:
+            number, attempt_number = int(str(raw["number"])), int(str(raw["attempt"]))
+            if not (0 < number <= NUMBER_MAX and 0 < attempt_number <= NUMBER_MAX):
+                raise ValueError("no attempt has this number")
             attempt = AttemptId(
-                organisation_id,
-                UUID(str(raw["campaign_id"])),
-                int(str(raw["number"])),
-                int(str(raw["attempt"])),
+                organisation_id, UUID(str(raw["campaign_id"])), number, attempt_number
             )
         return cls(organisation_id, attempt, fields, datetime.fromtimestamp(time, UTC))
 

@@ -24,6 +24,8 @@ import uuid_utils
 from outreach.internal.v1 import delivery_pb2
 
 JOURNAL_SUFFIX: Final = ".journal"
+#: A journal that is being written and has no name yet.
+UNFINISHED_SUFFIX: Final = ".new"
 #: A larger file is written anew with only what is still open.
 JOURNAL_BYTES_MAX: Final = 4 * 1024 * 1024
 #: A record says it is larger than this: the file is broken there.
@@ -212,14 +214,18 @@ class Journal:
     def _rewrite(self) -> None:
         old_path, old_file = self._path, self._file
         self._path, self._file, self._size = self._write_new()
-        # Killed between the two steps: both files say the same, so both may be adopted.
-        old_path.unlink(missing_ok=True)
-        os.close(old_file)
+        # Killed between the two steps: both files say the same, so both may be adopted. But one
+        # that can't be removed must not go on saying it: all that begins later would be missing.
+        os.ftruncate(old_file, 0)
+        try:
+            old_path.unlink(missing_ok=True)
+        finally:
+            os.close(old_file)
 
     def _write_new(self) -> tuple[Path, int, int]:
         """A journal of the current state, locked before anyone can see it under its name."""
         name = str(uuid_utils.uuid7())
-        hidden = self._directory / f".{name}.new"
+        hidden = self._directory / f".{name}{UNFINISHED_SUFFIX}"
         final = self._directory / f"{name}{JOURNAL_SUFFIX}"
         data = _snapshot(self._state)
         file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)

@@ -1,6 +1,7 @@
 """Look-ups: asking the provider what became of attempts whose outcome is unknown."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final, Generic
 from uuid import UUID
 
@@ -51,11 +52,15 @@ class LookUps(Generic[PreparedT]):
         except grpc.aio.AioRpcError as error:
             _log.warning("look_up_failed", campaign_id=campaign_id, error=error.code().name)
             return
+        by_recipient: dict[str, list[delivery_pb2.UnknownAttempt]] = {}
+        for attempt in due.attempts:
+            by_recipient.setdefault(attempt.message.recipient, []).append(attempt)
         async with asyncio.TaskGroup() as tasks:
             asked = [
-                tasks.create_task(self._look_up(prepared, attempt)) for attempt in due.attempts
+                tasks.create_task(self._look_up(prepared, attempts))
+                for attempts in by_recipient.values()
             ]
-        outcomes = [outcome for task in asked if (outcome := task.result()) is not None]
+        outcomes = [outcome for task in asked for outcome in task.result()]
         # not journaled: lost with this process, they are asked for again
         through = self._reporter.submit(campaign_id, outcomes, journaled=False)
         await self._reporter.acked_through(through if outcomes else 0)
@@ -67,7 +72,16 @@ class LookUps(Generic[PreparedT]):
         )
 
     async def _look_up(
-        self, prepared: PreparedT, attempt: delivery_pb2.UnknownAttempt
-    ) -> AttemptOutcome | None:
+        self, prepared: PreparedT, attempts: Sequence[delivery_pb2.UnknownAttempt]
+    ) -> list[AttemptOutcome]:
+        """Attempts for one recipient, one after the other: what is found for one is no other's."""
+        outcomes: list[AttemptOutcome] = []
         async with self._turn:
-            return await self._provider.look_up(prepared, attempt)
+            for attempt in attempts:
+                attempt.other_provider_message_ids.extend(
+                    outcome.provider_message_id for outcome in outcomes
+                )
+                outcome = await self._provider.look_up(prepared, attempt)
+                if outcome is not None:
+                    outcomes.append(outcome)
+        return outcomes

@@ -198,12 +198,20 @@ class Slots(Generic[PreparedT]):
             for start in range(0, len(messages), size)
         ]
         lane.ready.extend(parcels)
+        if self._draining:
+            self._hand_back_ready(lane)
         self._wake(len(parcels))
 
     def drain(self) -> None:
         """Hand back what has not begun; requests under way go on to their end."""
         self._draining = True
-        self._wake(self._slots_max)
+        for lane in self._order:
+            self._hand_back_ready(lane)
+
+    def _hand_back_ready(self, lane: Lane[PreparedT]) -> None:
+        while lane.ready:
+            _hand_back(lane.ready.popleft())
+            lane.taken()
 
     async def run(self) -> None:
         """Work for ever."""
@@ -284,6 +292,8 @@ class Slots(Generic[PreparedT]):
     def _try_now(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT]) -> None:
         lane.paused -= 1
         lane.ready.appendleft(parcel)
+        if self._draining:
+            self._hand_back_ready(lane)
         self._wake(1)
 
     async def _ask(

@@ -20,6 +20,7 @@ import grpc.aio
 import structlog
 import uuid_utils
 
+from outreach.cancellation import raise_if_cancelled
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.sending.journal import Journal
 from outreach.sending.reporter import Reporter, SentBatches
@@ -140,13 +141,10 @@ class DeliveryStream:
         pause = RECONNECT_SECONDS_MIN
         async with asyncio.TaskGroup() as tasks:
             while True:
-                welcomed = False
-                try:
-                    async with self._open() as (call, connection, reports_max):
-                        welcomed = True
-                        await self._converse(call, connection, reports_max)
-                except* (grpc.aio.AioRpcError, StreamLost, TimeoutError, OSError) as faults:
-                    _log.warning("delivery_stream_lost", causes=sorted(_causes(faults)))
+                # In a task of its own: when a task of a TaskGroup fails, Python 3.11 may leave its host marked as
+                # cancelled, or forget that it really was. Here the mark is to be trusted.
+                welcomed = await tasks.create_task(self._until_lost())
+                raise_if_cancelled()
                 if welcomed:
                     pause = RECONNECT_SECONDS_MIN
                 for instance in [*self._ending]:
@@ -154,6 +152,17 @@ class DeliveryStream:
                     tasks.create_task(self._end(instance))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(RECONNECT_SECONDS_MAX, pause * 2)
+
+    async def _until_lost(self) -> bool:
+        """One stream, until it breaks; whether it was welcomed."""
+        welcomed = False
+        try:
+            async with self._open() as (call, connection, reports_max):
+                welcomed = True
+                await self._converse(call, connection, reports_max)
+        except* (grpc.aio.AioRpcError, StreamLost, TimeoutError, OSError) as faults:
+            _log.warning("delivery_stream_lost", causes=sorted(_causes(faults)))
+        return welcomed
 
     @asynccontextmanager
     async def _open(
@@ -306,6 +315,8 @@ class DeliveryStream:
                 await connection.outgoing.put(request)
                 return await answer
         except TimeoutError as error:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                return answer.result()  # both in one turn of the loop: what it grants is ours
             # an answer that comes after all must not be lost on a stream that lives on
             connection.call.cancel()
             raise StreamLost from error

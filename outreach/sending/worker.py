@@ -127,7 +127,7 @@ class Worker(Generic[PreparedT]):
         await self._drained.wait()
 
     async def _pull(self, jobs: asyncio.TaskGroup) -> None:
-        while True:
+        while not self._draining.is_set():
             await self._stream.connected()
             await self._open.acquire()
             await self._claiming.acquire()

@@ -111,7 +111,11 @@ class CampaignChanges(_message.Message):
     status: _campaign_pb2.CampaignStatus.ValueType
     """After the last change."""
     @_builtins.property
-    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageChange]: ...
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageChange]:
+        """A run begins for all its messages at once: every WAITING one is QUEUED from the first change whose counts have
+        none waiting, and is not listed here for that.
+        """
+
     @_builtins.property
     def counts(self) -> _campaign_pb2.StatusCounts:
         """After the last change."""

@@ -73,9 +73,9 @@ class _Connection(asyncio.Protocol):
     async def post(self, request: bytes, read_timeout_seconds: float) -> int:
         assert self._transport is not None
         self._buffer, self._status, self.reusable = b"", 0, False
-        self._answer = asyncio.get_running_loop().create_future()
         if self._transport.is_closing():
             raise WebhookFailed(Failure.CONNECT)
+        self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         try:
             async with asyncio.timeout(read_timeout_seconds):

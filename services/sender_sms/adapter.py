@@ -33,7 +33,7 @@ from outreach.v1 import campaign_pb2
 from outreach.vocabulary import Channel, FailureReason, Outcome
 from services.sender_sms.codes import BODY_TOO_LONG_CODE, Effect, rule_for
 from services.sender_sms.form import CreateForm, validity_seconds
-from services.sender_sms.listing import Listed, find_message, list_query
+from services.sender_sms.listing import SEGMENTS_MAX, Listed, find_message, list_query
 from services.sender_sms.transport import (
     AnswerLost,
     HttpAnswer,
@@ -219,17 +219,20 @@ def _accepted(message: delivery_pb2.ClaimedMessage, body: str, answer: HttpAnswe
     try:
         created = orjson.loads(answer.body)
         sid = created["sid"]
-        # "0" with a Messaging Service, which has not chosen the sender yet: our own count then
-        count = int(created.get("num_segments") or 0) or segments(body).segments
+        told = int(created.get("num_segments") or 0)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return _unknown(message, "HTTP 201")
+    if not isinstance(sid, str) or not sid:
+        return _unknown(message, "HTTP 201")
+    # "0" with a Messaging Service, which has not chosen the sender yet: our own count then
+    count = told if 0 < told <= SEGMENTS_MAX else segments(body).segments
     return Answered(
         [
             AttemptOutcome(
                 message.number,
                 message.attempt,
                 Outcome.ACCEPTED,
-                provider_message_id=str(sid),
+                provider_message_id=sid,
                 segments=count,
             )
         ],
@@ -263,6 +266,10 @@ def _page(answer: HttpAnswer | None) -> tuple[list[Listed], str] | None:
         return None
     try:
         raw = orjson.loads(answer.body)
-        return [Listed.parse(item) for item in raw["messages"]], raw.get("next_page_uri") or ""
+        listed = [Listed.parse(item) for item in raw["messages"]]
+        following = raw.get("next_page_uri") or ""
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
+    # a path of this host: the next request carries the account's credentials
+    is_path = isinstance(following, str) and following[:1] in ("", "/")
+    return (listed, following) if is_path else None

@@ -1,6 +1,7 @@
 """The SMS sender: everything wired together, and its end."""
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import grpc.aio
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from nats.js import JetStreamContext
 
 from outreach.jetstream.connection import NatsConnection, nats_connection
@@ -157,11 +159,25 @@ class SenderSms:
             _log.info("drained")
 
 
+class _UnreadableRequests(logging.Filter):
+    """What is no HTTP is one line: the endpoint is open to anybody, and this is not our fault."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        _log.warning("webhook_unreadable", error=type(error).__name__)
+        return False
+
+
 @asynccontextmanager
 async def _listening(webhooks: Webhooks, settings: SenderSmsSettings) -> AsyncIterator[None]:
     """Serve the webhook endpoint."""
+    logger = logging.getLogger(f"{__name__}.http")
+    logger.filters[:] = [_UnreadableRequests()]
     runner = web.ServerRunner(
-        web.Server(webhooks.handle, access_log=None), shutdown_timeout=SHUTDOWN_SECONDS_MAX
+        web.Server(webhooks.handle, access_log=None, logger=logger),
+        shutdown_timeout=SHUTDOWN_SECONDS_MAX,
     )
     await runner.setup()
     try:

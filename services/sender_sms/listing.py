@@ -18,6 +18,8 @@ from services.sender_sms.codes import status_outcome
 #: Twilio's clock and ours may differ by this; its times are whole seconds.
 CLOCK_SKEW: Final = timedelta(seconds=5)
 PAGE_SIZE: Final = 1_000
+#: 1,600 characters, each of two units, at 67 a segment: a larger number is no count.
+SEGMENTS_MAX: Final = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Listed:
             sender=str(raw.get("from") or ""),
             messaging_service_sid=str(raw.get("messaging_service_sid") or ""),
             error_code=str(raw.get("error_code") or ""),
-            segments=int(str(raw.get("num_segments") or 0)),
+            segments=min(max(int(str(raw.get("num_segments") or 0)), 0), SEGMENTS_MAX),
             created=parsedate_to_datetime(str(raw["date_created"])).astimezone(UTC),
         )
 

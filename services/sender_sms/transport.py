@@ -18,8 +18,10 @@ from yarl import URL
 CONNECT_SECONDS_MAX: Final = 5.0
 #: An idle connection is closed by us before Twilio's side does it under a request.
 KEEPALIVE_SECONDS_MAX: Final = 10.0
-#: Larger answers are not read to their end.
-ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
+#: What is read of an answer to a create (Twilio's are about 1 KB), and of a page of its list. The
+#: rest of a longer one is not read, and its connection not used again.
+CREATED_BYTES_MAX: Final = 64 * 1024
+LISTED_BYTES_MAX: Final = 8 * 1024 * 1024
 DNS_CACHE_SECONDS: Final = 30
 
 _SKIPPED_HEADERS: Final = frozenset((hdrs.ACCEPT_ENCODING,))
@@ -70,7 +72,7 @@ class AnswerLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """A complete answer."""
+    """A complete answer, or the beginning of one that is too long to be Twilio's."""
 
     status: int
     body: bytes
@@ -118,11 +120,11 @@ class TwilioTransport:
         payload = _FormPayload(form, begin)
         status: int | None = None
         try:
-            response = await self._session.post(
+            async with self._session.post(
                 url, data=payload, headers=headers, allow_redirects=False
-            )
-            status = response.status
-            body = await response.read()
+            ) as response:
+                status = response.status
+                body = await _read(response, CREATED_BYTES_MAX)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             if payload.refused or not payload.begun:
                 raise NothingLeft(type(error).__name__) from None
@@ -133,9 +135,18 @@ class TwilioTransport:
         """Get a resource; None when it could not be had."""
         try:
             async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                body = await response.content.read(ANSWER_BYTES_MAX)
-                if not response.content.at_eof():
-                    body += await response.read()
+                body = await _read(response, LISTED_BYTES_MAX)
                 return HttpAnswer(response.status, body, response.headers)
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
+
+
+async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+    """The body, cut off where it is longer: what is cut can't be read as JSON any more."""
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > bytes_max:
+            response.close()
+            return body[:bytes_max]
+    return body

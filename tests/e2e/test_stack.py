@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +83,14 @@ async def test_what_is_killed_comes_back_on_its_port() -> None:
             assert (await sandbox.ledger())["accepted"] == 0
 
 
-async def test_a_data_directory_keeps_data_key_and_ports() -> None:
-    data_dir = temporary_data_dir()
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    made = temporary_data_dir()
+    yield made
+    shutil.rmtree(made)
+
+
+async def test_a_data_directory_keeps_data_key_and_ports(data_dir: Path) -> None:
     options = StackOptions(data_dir=data_dir, durable=False)
     async with LocalStack(options) as first, first.client() as client:
         created = await client.create_campaign(name="kept", sms=SmsContent(body="Hi"))
@@ -131,6 +139,7 @@ async def test_up_that_is_killed_leaves_no_process() -> None:
     process.kill()
     await process.communicate()
     await eventually(lambda: not alive(pids), timeout_seconds=40, what="all have ended")
+    shutil.rmtree(described["data_dir"])  # nobody was left to do it
 
 
 async def test_up_says_what_cannot_start() -> None:

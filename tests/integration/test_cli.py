@@ -102,7 +102,7 @@ async def test_create_reads_the_body_from_a_file(
     api: ScriptedApi, cli: Cli, tmp_path: Path
 ) -> None:
     body = tmp_path / "body.txt"
-    body.write_text("Hé {{name}}\n", "utf-8")
+    body.write_text("\ufeffHé {{name}}\n", "utf-8")
     ended = await cli("campaign", "create", "--name", "x", "--body-file", str(body), "--check")
     assert ended.code == ExitCode.OK
     assert api.requests[0].campaign.sms.body == "Hé {{name}}"
@@ -132,7 +132,7 @@ async def test_a_field_at_fault_is_named_with_its_rule(api: ScriptedApi, cli: Cl
     ended = await cli("campaign", "create", "--name", "")
     assert ended.code == ExitCode.USAGE
     assert "Give the campaign a name." in ended.err
-    assert "campaign.name: (FIELD_REQUIRED)" in ended.err
+    assert "campaign.name (FIELD_REQUIRED)" in ended.err
     assert ended.out == ""
     ended = await cli("campaign", "create", "--name", "", "--json")
     assert ended.data["error"]["violations"] == [
@@ -171,6 +171,8 @@ async def test_a_busy_channel_names_the_campaign_that_holds_it(api: ScriptedApi,
 async def test_without_a_key_or_a_service(cli: Cli) -> None:
     ended = await cli("campaign", "list", env={"OUTREACH_API_KEY": ""})
     assert (ended.code, "--api-key" in ended.err) == (ExitCode.NOT_PERMITTED, True)
+    ended = await cli("campaign", "list", env={"OUTREACH_API_KEY": "pasted\nwith a break"})
+    assert (ended.code, "line break" in ended.err) == (ExitCode.NOT_PERMITTED, True)
     ended = await cli("campaign", "list", "--address", "127.0.0.1:1")
     assert (ended.code, "outreach up" in ended.err) == (ExitCode.UNAVAILABLE, True)
 
@@ -182,6 +184,7 @@ async def test_without_a_key_or_a_service(cli: Cli) -> None:
         ["campaign", "show"],
         ["campaign", "list", "--status", "bogus"],
         ["campaign", "create", "--name", "x", "--missing", "explode"],
+        ["campaign", "create", "--name", "x", "--body", "a", "--body-file", __file__],
         ["campaign", "preview", "x", "--contact", "1", "--set", "a=b"],
         ["campaign", "preview", "x", "--set", "a"],
         ["contacts", "upload", "x", "no-such-file.csv"],

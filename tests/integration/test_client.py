@@ -203,6 +203,29 @@ async def test_an_upload_refused_at_its_header_ends_there(
     assert api.file == b""
 
 
+async def test_every_refusal_of_an_upload_is_told_whenever_it_comes(
+    api: ScriptedApi, client: OutreachClient, tmp_path: Path
+) -> None:
+    """Seen: a file still being read at the refusal made a fault of it, a lost status too."""
+    path = tmp_path / "contacts.csv"
+    path.write_bytes(b"x" * 600_000)
+    for _ in range(60):
+        # Always one more, for the repeat of an upload whose refusal gRPC lost.
+        api.failures = [OutreachError("FILE_NOT_CSV", "No CSV.")] * 20
+        with pytest.raises(CallError) as caught:
+            await client.upload_contacts(CAMPAIGN_ID, path, consent_confirmed=True)
+        assert caught.value.reason == "FILE_NOT_CSV"
+
+
+async def test_an_unreadable_source_is_the_callers_error(client: OutreachClient) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"phone\r\n"
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        await client.upload_contacts(CAMPAIGN_ID, pieces(), consent_confirmed=True)
+
+
 async def test_an_import_goes_on_with_its_request_id(
     api: ScriptedApi, client: OutreachClient
 ) -> None:
@@ -236,6 +259,7 @@ async def test_preview_by_number_or_by_values(api: ScriptedApi, client: Outreach
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         grpc.StatusCode.INTERNAL,
         grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.CANCELLED,
     ],
 )
 async def test_a_watch_that_is_cut_misses_nothing_and_repeats_nothing(

@@ -100,6 +100,11 @@ async def test_contacts_messages_and_counts(rig: ContactRig) -> None:
     # The raw file is deleted, and everybody who watches is told.
     assert await rig.pool.fetchval("SELECT count(*) FROM upload_chunk") == 0
     assert await rig.pool.fetchval("SELECT count(*) FROM upload") == 0
+    # Who confirmed consent is not.
+    consent = await rig.pool.fetchrow("SELECT consent_by, consent_time FROM campaign")
+    assert consent is not None
+    assert consent["consent_by"]
+    assert consent["consent_time"] is not None
     assert rig.wakes.revisions == [campaign.revision]
     assert await rig.client.get_campaign(campaign.id) == campaign
 

@@ -16,6 +16,7 @@ from outreach.client.errors import CallError
 from outreach.rpc.errors import from_status
 from outreach.v1 import campaign_pb2, contact_pb2
 from services.campaign.contacts.errors import ContactLimits
+from services.campaign.rpc import contacts as rpc
 from services.campaign.store.upload_spool import UploadSpool
 from services.campaign.usecases import upload_contacts as usecase
 from tests.contact_rig import (
@@ -442,6 +443,23 @@ async def test_lost_connections_leave_nothing(rig: ContactRig) -> None:
         assert call.done()
         assert call.cancelled() or call.exception() is not None
     await eventually(lambda: _idle(rig), what="connections given back")
+    assert await rig.state() == before
+
+
+async def test_silent_upload_is_given_up(rig: ContactRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "UPLOAD_IDLE_SECONDS_MAX", 0.2)
+    campaign_id = await rig.campaign()
+    before = await rig.state()
+
+    async def frames() -> AsyncIterator[contact_pb2.UploadContactsRequest]:
+        yield header_frame(campaign_id)
+        yield chunk_frame(LATIN)
+        await asyncio.Event().wait()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await rig.contacts.UploadContacts(frames(), metadata=rig.metadata)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert from_status(caught.value).reason == "DEADLINE_EXCEEDED"
     assert await rig.state() == before
 
 

@@ -252,6 +252,28 @@ async def test_a_repeated_or_late_report_changes_nothing(delivery: Delivery) -> 
     await assert_exact(delivery.pool, campaign.campaign_id)
 
 
+async def test_texts_and_numbers_that_the_store_refuses_do_not_hold_up_the_batch(
+    delivery: Delivery,
+) -> None:
+    """What providers tell goes into texts as it comes; one NUL must not cost 500 reports."""
+    campaign = await running_campaign(delivery.pool, 3)
+    await delivery.claim(campaign, 3)
+    await delivery.report(
+        campaign,
+        accepted(1),
+        report(2, pb.OUTCOME_REJECTED, failure_reason=1, provider_code="21\x00211"),
+        report(3, pb.OUTCOME_ACCEPTED, provider_message_id="SM\x003", segments=-70_000),
+    )
+    rows = await delivery.pool.fetch(
+        "SELECT status, provider_code, provider_message_id, segments FROM message ORDER BY number"
+    )
+    assert [tuple(row) for row in rows] == [
+        (S.SENT, None, "SM1", 1),
+        (S.FAILED, "21211", None, 0),
+        (S.SENT, None, "SM3", 0),
+    ]
+
+
 async def test_a_report_of_another_attempt_or_message_changes_nothing(delivery: Delivery) -> None:
     campaign = await running_campaign(delivery.pool, 1)
     await delivery.report(campaign, accepted(1))  # never claimed
@@ -302,6 +324,42 @@ async def test_an_ended_instance_hands_back_what_it_had_not_begun(delivery: Deli
     await assert_exact(delivery.pool, campaign.campaign_id)
 
 
+async def test_an_ended_instance_does_not_hand_back_what_it_had_reported_as_unknown(
+    delivery: Delivery,
+) -> None:
+    """A stream breaks, its sender lives on: what it told before is not told again with the end."""
+    campaign = await running_campaign(delivery.pool, 3)
+    await delivery.claim(campaign, 3)
+    await delivery.report(campaign, report(1, pb.OUTCOME_UNKNOWN))
+    await delivery.end(delivery.instance, campaign, begun=[(2, 1)])
+    # Again, by somebody who knows less (a file that was left behind): still nothing is sent twice.
+    await delivery.end(delivery.instance, campaign)
+    assert await statuses(delivery.pool, campaign.campaign_id) == {
+        1: S.SENDING,
+        2: S.SENDING,
+        3: S.QUEUED,
+    }
+    unknown = await delivery.pool.fetch("SELECT number FROM unknown_attempt ORDER BY number")
+    assert [row["number"] for row in unknown] == [1, 2]
+    await assert_exact(delivery.pool, campaign.campaign_id)
+
+
+async def test_an_overdue_claim_is_handed_back_when_its_dead_sender_had_not_begun_it(
+    delivery: Delivery,
+) -> None:
+    """A timer only guesses that a message may have gone out; the dead sender's journal knows."""
+    campaign = await running_campaign(delivery.pool, 1)
+    await delivery.claim(campaign, 1)
+    await delivery.pool.execute(
+        "INSERT INTO unknown_attempt (campaign_id, number, attempt, next_look_up_time)"
+        " VALUES ($1, 1, 1, now())",
+        campaign.campaign_id,
+    )
+    await delivery.end(delivery.instance, campaign)
+    assert (await statuses(delivery.pool, campaign.campaign_id))[1] is S.QUEUED
+    assert not await delivery.pool.fetch("SELECT FROM unknown_attempt")
+
+
 async def test_an_unknown_attempt_is_looked_up_and_settled_by_evidence(delivery: Delivery) -> None:
     campaign = await running_campaign(delivery.pool, 3)
     await delivery.claim(campaign, 3)
@@ -317,6 +375,27 @@ async def test_an_unknown_attempt_is_looked_up_and_settled_by_evidence(delivery:
     open_numbers = await delivery.pool.fetch("SELECT number FROM unknown_attempt ORDER BY number")
     assert [row["number"] for row in open_numbers] == [2, 3]
     await assert_exact(delivery.pool, campaign.campaign_id)
+
+
+async def test_unknown_attempts_for_one_recipient_are_looked_up_together(
+    delivery: Delivery,
+) -> None:
+    """A list of the provider's can't tell them apart; whoever asks must know of all of them."""
+    campaign = await running_campaign(delivery.pool, 4)
+    await delivery.pool.execute(
+        "UPDATE contact SET recipient_hash = (SELECT recipient_hash FROM contact WHERE number = 1)"
+        " WHERE number IN (2, 3)"
+    )
+    await delivery.claim(campaign, 4)
+    await delivery.report(campaign, *(report(n, pb.OUTCOME_UNKNOWN) for n in (1, 2, 4)))
+    first = await delivery.look_ups.lease(campaign.campaign_id, 10)
+    assert [attempt.message.number for attempt in first.attempts] == [4], (
+        "the sender of 3 has said nothing yet: what is listed may be its message"
+    )
+    await delivery.report(campaign, accepted(3), accepted(4))
+    together = await delivery.look_ups.lease(campaign.campaign_id, 1)
+    assert [attempt.message.number for attempt in together.attempts] == [1, 2]
+    assert [list(a.other_provider_message_ids) for a in together.attempts] == [["SM3"], ["SM3"]]
 
 
 async def test_late_evidence_corrects_what_was_given_up(delivery: Delivery) -> None:

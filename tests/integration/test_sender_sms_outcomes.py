@@ -90,6 +90,10 @@ async def test_refused_goes_by_the_code_and_keeps_it(
         pytest.param(Reply(cut_after=40), id="reset in the headers"),
         pytest.param(Reply(cut_after=110), id="reset in the body"),
         pytest.param(Reply(raw=b"<html>not json</html>"), id="an answer that is not Twilio's"),
+        pytest.param(Reply(raw=b'{"sid": null}'), id="no sid"),
+        pytest.param(Reply(raw=b'{"sid": ["SM1"]}'), id="a sid that is none"),
+        pytest.param(Reply(raw=b"[]"), id="a list"),
+        pytest.param(Reply(raw=b" " * 100_000 + b'{"sid": "SM1"}'), id="an endless answer"),
         pytest.param(Reply(302, headers={"Location": "/elsewhere"}), id="a redirect"),
         pytest.param(Reply(silent=True), id="no answer in time"),
     ],
@@ -102,6 +106,17 @@ async def test_what_may_have_gone_out_is_unknown_and_never_sent_again(
     )
     assert message.outcomes == [(1, Outcome.UNKNOWN)]
     assert creates == 1
+
+
+@pytest.mark.parametrize("told", ["99999999999", "-5", "1000"])
+async def test_a_number_of_segments_that_is_none_is_not_believed(
+    nats_url: str, tmp_path: Path, told: str
+) -> None:
+    message, creates = await _one(
+        nats_url, tmp_path, lambda fields, tries: Reply(body={"sid": "SM1", "num_segments": told})
+    )
+    assert message.last is not None
+    assert (message.status, message.last.segments, creates) == ("SENT", 1, 1)
 
 
 @pytest.mark.parametrize("reply", [Reply(429, {"code": 20429}), refused(21611), refused(14107)])
@@ -292,3 +307,34 @@ async def test_look_ups_find_what_was_created_and_say_what_was_not(
         assert campaign.messages[2].last.provider_code == "30003"
         assert campaign.messages[3].outcomes[1] == (1, Outcome.NOT_FOUND)
         assert all(query["PageSize"] == ["1000"] for query in twilio.queries)
+
+
+async def test_a_listed_message_is_not_taken_for_two_attempts(
+    nats_url: str, tmp_path: Path
+) -> None:
+    """The same recipient twice in a file, with the same text; only one of the two was created."""
+    campaign = CampaignDouble(body="Hello")
+    async with sender_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        twilio = rig.twilio
+        twilio.script = lambda fields, tries: Reply(500)
+        campaign.add(2)
+        campaign.messages[2].recipient = campaign.messages[1].recipient
+        await rig.jobs.publish(1, 2)
+        await eventually(lambda: campaign.statuses() == {"UNKNOWN": 2}, 10, "both unknown")
+        twilio.list_message(campaign.messages[1].recipient, "Hello", "SMone")
+        campaign.unknown_due = [_unknown(campaign, number) for number in (1, 2)]
+        await rig.jobs.publish(0, 0, kind="look_up")
+        await eventually(lambda: len(campaign.messages[2].outcomes) == 2, 10, "looked up")
+        assert campaign.statuses() == {"SENT": 1, "UNKNOWN": 1}
+        twilio.list_message(campaign.messages[1].recipient, "Hello", "SMtwo")
+        again = _unknown(campaign, 2)
+        again.other_provider_message_ids.append("SMone")
+        campaign.unknown_due = [again]
+        await rig.jobs.publish(0, 0, kind="look_up")
+        await eventually(lambda: campaign.statuses() == {"SENT": 2}, 10, "both found")
+        ids = {
+            message.last.provider_message_id
+            for message in campaign.messages.values()
+            if message.last
+        }
+        assert ids == {"SMone", "SMtwo"}

@@ -174,6 +174,24 @@ async def test_cancelling_stops_everything(tmp_path: Path) -> None:
     assert is_gone(pid)
 
 
+async def test_what_fails_before_a_start_that_was_cancelled_is_no_fault(tmp_path: Path) -> None:
+    """Seen: Ctrl-C also reached initdb; its failure met a cancelled start."""
+    preparing, interrupted = asyncio.Event(), asyncio.Event()
+
+    async def prepare() -> None:
+        preparing.set()
+        await interrupted.wait()
+        raise OSError("initdb was interrupted")
+
+    supervisor = Supervisor([ProcessSpec(name="a", argv=["sleep", "1"], prepare=prepare)], tmp_path)
+    entering = asyncio.create_task(supervisor.__aenter__())
+    await preparing.wait()
+    entering.cancel()
+    interrupted.set()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+
+
 async def test_a_process_that_ignores_the_stop_signal_is_killed(tmp_path: Path) -> None:
     script = "trap '' TERM; echo up; while :; do sleep 1000; done"
     log = tmp_path / "a.log"

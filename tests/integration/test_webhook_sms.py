@@ -11,6 +11,7 @@ import aiohttp
 import nats
 import orjson
 import pytest
+import structlog
 from twilio.request_validator import RequestValidator
 
 from outreach.internal.v1 import delivery_pb2
@@ -26,6 +27,7 @@ FORM = "application/x-www-form-urlencoded"
 async def rig(nats_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
     async with sender_rig(nats_url, tmp_path) as rig:
         await eventually(lambda: rig.campaign.instances, 10, "a stream")
+        await rig.jobs.ready()
         yield rig
 
 
@@ -89,6 +91,37 @@ async def test_a_receipt_becomes_a_report(rig: Rig) -> None:
     caller = Caller(rig)
     assert await caller.post(caller.status_path(), status_fields("delivered")) == 204
     await eventually(lambda: rig.campaign.statuses() == {"DELIVERED": 1}, 10, "delivered")
+
+
+async def test_an_entry_stays_stored_until_its_report_is_committed(rig: Rig, nats_url: str) -> None:
+    await _sent(rig)
+    rig.campaign.acknowledge.clear()
+    caller = Caller(rig)
+    assert await caller.post(caller.status_path(), status_fields("delivered")) == 204
+    connection = await nats.connect(nats_url)
+    try:
+        jetstream = connection.jetstream()
+
+        async def stored() -> int:
+            return int((await jetstream.stream_info("OUTREACH_INBOX")).state.messages)
+
+        async def forwarded() -> bool:
+            consumer = await jetstream.consumer_info("OUTREACH_INBOX", "sms-inbox")
+            return consumer.delivered is not None and consumer.delivered.consumer_seq >= 1
+
+        await eventually(forwarded, 10, "the sender has taken it")
+        rig.campaign.cut_streams()  # time enough for an acknowledgement, and reports told again
+        await eventually(lambda: len(rig.campaign.instances) == 2, 10, "reconnected")
+        assert await stored() == 1
+        rig.campaign.acknowledge.set()
+        await eventually(lambda: rig.campaign.statuses() == {"DELIVERED": 1}, 10, "committed")
+
+        async def nothing_stored() -> bool:
+            return await stored() == 0
+
+        await eventually(nothing_stored, 10, "acknowledged")
+    finally:
+        await connection.close()
 
 
 async def test_a_failure_goes_by_the_code_and_keeps_it(rig: Rig) -> None:
@@ -170,6 +203,24 @@ async def test_forged_webhooks_are_refused(rig: Rig) -> None:
     assert await caller.post(caller.status_path(2), fields, signature=good) == 403
     assert await caller.post(path, fields, signature="é" * 28) == 403
     assert rig.campaign.batches == []
+
+
+async def test_what_is_no_http_is_one_line_without_its_content(
+    rig: Rig, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.settings.sender_sms_http_port)
+    writer.write(b"GARBAGE From=+14155550199&Body=secret\x00\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    with structlog.testing.capture_logs() as lines:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", rig.settings.sender_sms_http_port
+        )
+        writer.write(b"POST / HTTP/1.1\r\nBad Header\x01: From=+14155550199\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    assert [line["event"] for line in lines] == ["webhook_unreadable"]
+    assert "+14155550199" not in str(lines) + caplog.text + "".join(capfd.readouterr())
 
 
 async def test_unknown_targets_are_not_found(rig: Rig) -> None:
@@ -271,6 +322,53 @@ async def test_the_callback_url_of_a_create_is_the_one_that_is_served(rig: Rig) 
     path = url.removeprefix(caller.public)
     assert await caller.post(path, status_fields("delivered")) == 204
     await eventually(lambda: rig.campaign.statuses() == {"DELIVERED": 1}, 10, "delivered")
+
+
+ENTRY = {
+    "organisation_id": "01a20890-074e-777d-9543-4c0f9cd8fde3",
+    "campaign_id": "01a20890-074e-777d-9543-4c0f9cd8fde4",
+    "number": 1,
+    "attempt": 1,
+    "fields": {"MessageSid": "SM1", "MessageStatus": "sent"},
+    "time": 1_795_000_000.0,
+}
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        pytest.param(b"\xff", id="no JSON"),
+        pytest.param(b"null", id="no list"),
+        pytest.param(orjson.dumps([7]), id="no entry"),
+        pytest.param(orjson.dumps([{**ENTRY, "number": 2**31}]), id="a number too large"),
+        pytest.param(orjson.dumps([{**ENTRY, "attempt": 0}]), id="no attempt"),
+        pytest.param(orjson.dumps([{**ENTRY, "time": 1e300}]), id="no time"),
+        pytest.param(
+            orjson.dumps([{**ENTRY, "fields": {"MessageSid": 7, "MessageStatus": "sent"}}]),
+            id="a field that is no text",
+        ),
+        pytest.param(orjson.dumps([{**ENTRY, "fields": {}}]), id="no fields"),
+    ],
+)
+async def test_what_is_no_entry_is_put_aside_and_holds_up_nothing(
+    rig: Rig, nats_url: str, poison: bytes
+) -> None:
+    connection = await nats.connect(nats_url)
+    try:
+        jetstream = connection.jetstream()
+        await jetstream.publish("outreach.inbox.sms", poison)
+        await _sent(rig)
+        caller = Caller(rig)
+        assert await caller.post(caller.status_path(), status_fields("delivered")) == 204
+        await eventually(lambda: rig.campaign.statuses() == {"DELIVERED": 1}, 10, "forwarded")
+
+        async def nothing_left() -> bool:
+            return (await jetstream.stream_info("OUTREACH_INBOX")).state.messages == 0
+
+        await eventually(nothing_left, 10, "all entries are acknowledged")
+    finally:
+        await connection.close()
+    assert len(rig.campaign.instances) == 1, "the sender lived on"
 
 
 async def test_many_at_once_are_all_stored(rig: Rig) -> None:

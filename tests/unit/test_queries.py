@@ -45,9 +45,7 @@ def test_malformed_files_are_refused(text: str, error: str) -> None:
         parse_queries(text, "x.sql")
 
 
-def test_a_file_is_loaded_from_its_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_loaded_from_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "package_with_queries"
     package.mkdir()
     (package / "__init__.py").touch()

@@ -66,6 +66,8 @@ CREATE TABLE campaign (
     rows_invalid    integer NOT NULL DEFAULT 0,
     rows_duplicate  integer NOT NULL DEFAULT 0,
     import_time     timestamptz,
+    consent_by      text, -- who confirmed, with the upload, that all contacts consented
+    consent_time    timestamptz,
     -- The dispatch window (services/campaign/delivery/dispatcher).
     dispatch_epoch      integer NOT NULL DEFAULT 0,
     dispatched_through  integer NOT NULL DEFAULT 0,
@@ -114,7 +116,7 @@ CREATE TABLE message (
     attempt        integer NOT NULL DEFAULT 0,
     claim_time     timestamptz,
     update_time    timestamptz NOT NULL DEFAULT now(),
-    claimed_by     uuid, -- the sender process of the latest attempt
+    claimed_by     uuid, -- the instance of the latest attempt; NULL once that is unknown: nothing hands it back then
     provider_message_id text,
     provider_code  text,
     PRIMARY KEY (campaign_id, number),

@@ -21,6 +21,8 @@ from services.campaign.contacts.importer import ContactImport, ImportBatch, Impo
 _MODULE = "services.campaign.contacts.worker"
 _ROOT = Path(__file__).resolve().parents[3]
 _CHUNK_BYTES_MAX = 256 * 1024
+# asyncio reads ahead up to twice this: some batches, so that the worker goes on while one is stored.
+_READ_AHEAD_BYTES = 1024 * 1024
 
 
 class ContactWorkerError(RuntimeError):
@@ -46,6 +48,7 @@ async def import_in_worker(
         _MODULE,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        limit=_READ_AHEAD_BYTES,
         cwd=_ROOT,
     )
     deadline = asyncio.get_running_loop().time() + timeout_seconds

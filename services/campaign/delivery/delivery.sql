@@ -73,6 +73,14 @@ ON CONFLICT (campaign_id, number) DO UPDATE
     SET attempt = excluded.attempt, unknown_time = now(), look_ups = 0, next_look_up_time = excluded.next_look_up_time
     WHERE unknown_attempt.attempt < excluded.attempt
 
+-- name: release_unknown_attempts
+-- What may have gone out is no instance's any more: whoever ends that instance, and however little is known of it
+-- then, must not hand it back. (A claim that is only overdue stays with its instance, whose journal may know more.)
+UPDATE message m
+SET claimed_by = NULL
+FROM unnest($2::int[], $3::int[]) AS u (number, attempt)
+WHERE m.campaign_id = $1 AND m.number = u.number AND m.attempt = u.attempt AND m.status = 3
+
 -- name: hand_back_instance
 UPDATE message m
 SET status = 2, update_time = now()
@@ -190,32 +198,52 @@ FROM campaign c
 WHERE c.id IN (SELECT campaign_id FROM unknown_attempt WHERE next_look_up_time <= now())
 
 -- name: lease_look_ups
+-- A provider's list knows no attempts. Of several messages to one recipient in a campaign, those that are unknown are
+-- looked up together, so that one listed message is not taken for two of them; and none while another of them may
+-- still be told of by its sender.
 WITH due AS (
     SELECT number FROM unknown_attempt
     WHERE campaign_id = $1 AND next_look_up_time <= now()
     ORDER BY next_look_up_time
     LIMIT $2
     FOR UPDATE SKIP LOCKED
+), together AS (
+    SELECT u.number
+    FROM unknown_attempt u
+    JOIN contact c ON c.campaign_id = $1 AND c.number = u.number
+    WHERE u.campaign_id = $1
+      AND c.recipient_hash IN (
+          SELECT c.recipient_hash FROM due JOIN contact c ON c.campaign_id = $1 AND c.number = due.number
+      )
 ), leased AS (
     -- Twilio's list may lag behind a create: look again and again, ever more rarely.
     UPDATE unknown_attempt u
     SET look_ups = u.look_ups + 1,
         next_look_up_time = now() + make_interval(secs => $3 * power(2, least(u.look_ups, 5)))
-    FROM due
-    WHERE u.campaign_id = $1 AND u.number = due.number
+    FROM together
+    WHERE u.campaign_id = $1 AND u.number = together.number
     RETURNING u.number, u.attempt
+), twins AS (
+    SELECT l.number,
+           array_agg(other.provider_message_id) FILTER (WHERE other.provider_message_id IS NOT NULL) AS ids,
+           bool_or(other.status = 3 AND u.number IS NULL) AS under_way
+    FROM leased l
+    JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
+    JOIN contact twin
+        ON twin.campaign_id = $1 AND twin.recipient_hash = c.recipient_hash AND twin.number <> l.number
+    JOIN message other ON other.campaign_id = $1 AND other.number = twin.number
+    LEFT JOIN unknown_attempt u
+        ON u.campaign_id = $1 AND u.number = other.number AND u.attempt = other.attempt
+    GROUP BY l.number
 )
 SELECT l.number, l.attempt, c.recipient, c.variables, m.claim_time,
-       ARRAY(
-           SELECT other.provider_message_id
-           FROM contact twin
-           JOIN message other ON other.campaign_id = twin.campaign_id AND other.number = twin.number
-           WHERE twin.campaign_id = $1 AND twin.recipient_hash = c.recipient_hash AND twin.number <> c.number
-             AND other.provider_message_id IS NOT NULL
-       ) AS other_provider_message_ids
+       coalesce(t.ids, '{}') AS other_provider_message_ids
 FROM leased l
 JOIN message m ON m.campaign_id = $1 AND m.number = l.number AND m.attempt = l.attempt AND m.status = 3
 JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
+LEFT JOIN twins t ON t.number = l.number
+WHERE t.under_way IS NOT TRUE
+ORDER BY m.claim_time, l.number
 
 -- name: get_content
 SELECT c.organisation_id, c.channel, c.missing_variable_policy, t.content_hash, t.content, t.columns

@@ -16,6 +16,7 @@ from outreach.cancellation import raise_if_cancelled
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import JOBS_STREAM, job_subject
+from outreach.postgres.outage import STORE_ERRORS
 from services.campaign.delivery.changes import QUERIES, LockedCampaign, lock_campaign
 from services.campaign.domain.dispatch import Pace, job_ranges, messages_to_dispatch
 
@@ -27,8 +28,6 @@ IDLE_TICK_SECONDS = 0.25
 PUBLISH_SECONDS_MAX = 5.0
 #: The rate is taken over about this long.
 RATE_SECONDS = 1.0
-
-_STORE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 @dataclass(slots=True)
@@ -79,7 +78,7 @@ class Dispatcher:
             if self._nats.is_connected:  # without it a job could only get lost
                 try:
                     busy = await self._tick()
-                except _STORE_ERRORS as error:
+                except STORE_ERRORS as error:
                     log.warning("dispatch_waits_for_store", error=type(error).__name__)
                 except NATS_FAULTS as error:
                     log.warning("dispatch_waits_for_nats", error=type(error).__name__)

@@ -62,16 +62,20 @@ def fold(reports: Iterable[delivery_pb2.Report]) -> dict[tuple[int, int], Learne
             learned[key] = Learned(
                 outcome,
                 report.failure_reason,
-                report.provider_code[:PROVIDER_CODE_CHARS_MAX] or None,
-                report.provider_message_id[:PROVIDER_MESSAGE_ID_CHARS_MAX] or None,
-                report.segments,
+                _text(report.provider_code, PROVIDER_CODE_CHARS_MAX),
+                _text(report.provider_message_id, PROVIDER_MESSAGE_ID_CHARS_MAX),
+                max(report.segments, 0),
             )
             continue
         if OUTCOME_RANK[outcome] > OUTCOME_RANK[known.outcome]:
             known.outcome = outcome
             known.failure_reason = report.failure_reason
             known.provider_code = report.provider_code[:PROVIDER_CODE_CHARS_MAX] or None
-        known.provider_message_id = known.provider_message_id or report.provider_message_id or None
+        known.provider_message_id = (
+            known.provider_message_id
+            or report.provider_message_id[:PROVIDER_MESSAGE_ID_CHARS_MAX]
+            or None
+        )
         known.segments = max(known.segments, report.segments)
     return learned
 
@@ -161,14 +165,32 @@ class Reports:
                 opted_out,
             )
         if unknown:
-            await connection.execute(
-                QUERIES["note_unknown_attempts"],
+            await self._note_unknown(
+                connection,
                 campaign.id,
                 [number for number, _ in unknown],
                 [attempt for _, attempt in unknown],
-                self._look_up_after_seconds,
             )
         return revision
+
+    async def _note_unknown(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        campaign_id: UUID,
+        numbers: list[int],
+        attempts: list[int],
+    ) -> None:
+        """These may have gone out: only evidence about the attempt, or the limit, moves them on."""
+        await connection.execute(
+            QUERIES["note_unknown_attempts"],
+            campaign_id,
+            numbers,
+            attempts,
+            self._look_up_after_seconds,
+        )
+        await connection.execute(
+            QUERIES["release_unknown_attempts"], campaign_id, numbers, attempts
+        )
 
     async def _opt_out(self, opt_outs: Sequence[delivery_pb2.OptOut]) -> None:
         if not opt_outs:
@@ -199,7 +221,7 @@ class Reports:
                 reason,
                 f"The provider refuses the account ({reason.name}): nothing more was sent. "
                 "Check the channel's credentials and the account's standing, then retry the cancelled messages.",
-                failure.provider_code[:PROVIDER_CODE_CHARS_MAX],
+                _text(failure.provider_code, PROVIDER_CODE_CHARS_MAX) or "",
                 failure.run,
             )
 
@@ -239,18 +261,17 @@ class Reports:
                 )
             )
             if numbers:
-                await connection.execute(
-                    QUERIES["note_unknown_attempts"],
-                    campaign_id,
-                    numbers,
-                    attempts,
-                    self._look_up_after_seconds,
-                )
+                await self._note_unknown(connection, campaign_id, numbers, attempts)
             if not moves:
                 return 0
             revision = await record_changes(connection, campaign, moves)
         await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
         return len(moves)
+
+
+def _text(told: str, characters_max: int) -> str | None:
+    """A provider's word as it can be stored: PostgreSQL takes no NUL in a text."""
+    return told.replace("\0", "")[:characters_max] or None
 
 
 def _late_status(target: MessageStatus) -> MessageStatus:

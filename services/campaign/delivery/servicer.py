@@ -6,13 +6,13 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
 
+from outreach.cancellation import raise_if_cancelled
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
-from outreach.postgres.outage import is_outage
+from outreach.postgres.outage import STORE_ERRORS, is_outage
 from outreach.vocabulary import Channel
 from services.campaign.delivery.claims import CLAIM_MESSAGES_MAX, Claims
 from services.campaign.delivery.content import Contents
@@ -38,7 +38,6 @@ WRITE_SECONDS_MAX = 30.0
 #: A commit that fails is repeated after this; the sender keeps its reports until it is acknowledged.
 COMMIT_RETRY_SECONDS = 0.5
 
-_STORE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 _CHANNELS = frozenset(int(channel) for channel in Channel)
 
@@ -202,7 +201,7 @@ class _Stream:
             claimed = await self._servicer.claims.claim(
                 instance_id, campaign_id, request.run, request.first, request.last, request.limit
             )
-        except _STORE_ERRORS as error:
+        except STORE_ERRORS as error:
             # It may have been committed. Ending the stream makes the sender end this instance, and that hands back
             # whatever it never heard of.
             log.warning("claim_failed", error=type(error).__name__, campaign_id=request.campaign_id)
@@ -224,7 +223,8 @@ class _Stream:
         try:
             limit = min(max(request.limit, 1), LOOK_UPS_MAX)
             result = await self._servicer.look_ups.lease(campaign_id, limit)
-        except _STORE_ERRORS as error:
+        except STORE_ERRORS as error:
+            raise_if_cancelled()
             log.warning(
                 "look_up_failed", error=type(error).__name__, campaign_id=request.campaign_id
             )
@@ -259,7 +259,8 @@ class _Stream:
         while True:
             try:
                 await self._servicer.reports.apply(batches)
-            except (*_STORE_ERRORS, ValueError) as error:
+            except (*STORE_ERRORS, ValueError) as error:
+                raise_if_cancelled()  # asyncpg's own failure to end a statement may have taken its place
                 if is_outage(error):
                     log.warning("reports_wait_for_store", error=type(error).__name__)
                     await asyncio.sleep(COMMIT_RETRY_SECONDS)

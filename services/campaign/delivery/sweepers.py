@@ -15,6 +15,7 @@ from outreach.cancellation import raise_if_cancelled
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import job_subject
+from outreach.postgres.outage import STORE_ERRORS
 from outreach.vocabulary import Channel
 from services.campaign.delivery.changes import (
     QUERIES,
@@ -31,8 +32,6 @@ log = structlog.get_logger()
 BATCH_MESSAGES_MAX = 1_000
 CANCEL_BATCH_MESSAGES_MAX = 5_000
 HOUSEKEEPING_SECONDS = 60.0
-
-_STORE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class Sweepers:
             raise_if_cancelled()
             try:
                 await sweep()
-            except (*_STORE_ERRORS, *NATS_FAULTS) as error:
+            except (*STORE_ERRORS, *NATS_FAULTS) as error:
                 log.warning("sweep_failed", sweep=sweep.__name__, error=type(error).__name__)
             await asyncio.sleep(every_seconds)
 

@@ -56,9 +56,16 @@ MESSAGE_EDGES: tuple[Edge, ...] = (
     Edge(S.SENDING, S.SENT, Cause.REPORT, "the provider accepted it"),
     Edge(S.SENDING, S.RETRYING, Cause.REPORT, "deferred, told before the answer", _EMAIL),
     Edge(S.SENDING, S.DELIVERED, Cause.REPORT, "confirmed, told before the answer"),
-    Edge(S.SENDING, S.FAILED, Cause.REPORT, "the provider refused it, or it failed, told before the answer"),
+    Edge(
+        S.SENDING,
+        S.FAILED,
+        Cause.REPORT,
+        "the provider refused it, or it failed, told before the answer",
+    ),
     Edge(S.SENDING, S.FAILED, Cause.TIMER, "UNCONFIRMED: nobody said what became of it"),
-    Edge(S.SENDING, S.OPTED_OUT, Cause.REPORT, "refused: the recipient had opted out at the provider"),
+    Edge(
+        S.SENDING, S.OPTED_OUT, Cause.REPORT, "refused: the recipient had opted out at the provider"
+    ),
     Edge(S.SENT, S.RETRYING, Cause.REPORT, "the recipient's server deferred it", _EMAIL),
     Edge(S.SENT, S.DELIVERED, Cause.REPORT, "confirmed"),
     Edge(S.SENT, S.ASSUMED_DELIVERED, Cause.TIMER, "no receipt within the time limit", _SMS),
@@ -128,10 +135,10 @@ OUTCOME_RANK: dict[Outcome, int] = {
     Outcome.FAILED: 8,
 }
 
-#: A refused or final SMS never changes again, so FAILED and DELIVERED can't both be told; email bounces after delivery.
 
-
-def report_edges(channel: Channel) -> list[tuple[MessageStatus, MessageStatus, FailureReason | None]]:
+def report_edges(
+    channel: Channel,
+) -> list[tuple[MessageStatus, MessageStatus, FailureReason | None]]:
     """What a report may change on this channel: source, target, the reason a FAILED source must have."""
     return [
         (edge.source, edge.target, edge.source_reason)
@@ -140,7 +147,9 @@ def report_edges(channel: Channel) -> list[tuple[MessageStatus, MessageStatus, F
     ]
 
 
-def edge_codes(edges: Iterable[tuple[MessageStatus, MessageStatus, FailureReason | None]]) -> list[int]:
+def edge_codes(
+    edges: Iterable[tuple[MessageStatus, MessageStatus, FailureReason | None]],
+) -> list[int]:
     """Edges as the integers that the SQL guard compares: reason * 10000 + source * 100 + target (reason 0: any)."""
     return [(reason or 0) * 10_000 + source * 100 + target for source, target, reason in edges]
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc.aio
+import structlog
 
 from outreach.errors import OutreachError
 from outreach.rpc.call import Caller, current_caller
@@ -26,6 +27,7 @@ from services.campaign.rpc.convert import campaign_to_proto
 from services.campaign.rpc.fields import Fields, query_hash, request_key
 from services.campaign.rpc.pages import PageTokens, fitting
 from services.campaign.store import Connection, Pool
+from services.campaign.store.contacts import Upload
 from services.campaign.store.requests import RequestKey
 from services.campaign.usecases.contact_problems import list_problems, problems_csv
 from services.campaign.usecases.import_contacts import (
@@ -51,6 +53,8 @@ UPLOADS_AT_ONCE_MAX = 64
 PROGRESS_INTERVAL_SECONDS = 0.1
 _ORDINAL_BYTES = 4
 
+_log = structlog.get_logger()
+
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -71,27 +75,28 @@ class ContactServicer(contact_pb2_grpc.ContactServiceServicer):
     async def UploadContacts(
         self, request_iterator: Any, context: _Context
     ) -> contact_pb2.ContactUpload:
-        frames = aiter(request_iterator)
         try:
-            async with asyncio.timeout(UPLOAD_SECONDS_MAX):
-                first = await _next_frame(frames)
-                if first is None or first.WhichOneof("frame") != "header":
-                    raise header_missing()
-                require_consent(confirmed=first.header.consent_confirmed)
-                command = header_of(first.header)
-                async with self._uploads:
-                    upload = await upload_contacts(
-                        self._pool,
-                        current_caller(),
-                        command,
-                        _chunks(frames, context),
-                        self._terms.limits,
-                    )
+            async with asyncio.timeout(UPLOAD_SECONDS_MAX) as limit:
+                upload = await self._upload(aiter(request_iterator), context)
         except TimeoutError:
-            raise OutreachError(
-                "DEADLINE_EXCEEDED", "The file came in too slowly; upload it again."
-            ) from None
+            if not limit.expired():
+                raise  # the database's
+            raise _too_slow() from None
         return upload_to_proto(upload)
+
+    async def _upload(
+        self, frames: AsyncIterator[contact_pb2.UploadContactsRequest], context: _Context
+    ) -> Upload:
+        first = await _next_frame(frames)
+        if first is None or first.WhichOneof("frame") != "header":
+            raise header_missing()
+        require_consent(confirmed=first.header.consent_confirmed)
+        command = header_of(first.header)
+        chunks = _chunks(frames, context)
+        async with self._uploads:
+            return await upload_contacts(
+                self._pool, current_caller(), command, chunks, self._terms.limits
+            )
 
     # A coroutine that writes, as grpc.aio also serves it: so it is told at once when the caller
     # goes away (a generator is left where it stands), and the import ends.
@@ -112,6 +117,14 @@ class ContactServicer(contact_pb2_grpc.ContactServiceServicer):
         campaign = result.campaign
         await self._wakeups.campaign_changed(
             caller.organisation_id, command.campaign_id, campaign.revision
+        )
+        _log.info(
+            "contacts_imported",
+            campaign_id=campaign.id,
+            rows=campaign.contacts.rows,
+            imported=campaign.contacts.imported,
+            invalid=campaign.contacts.invalid,
+            duplicates=campaign.contacts.duplicates,
         )
         await refresh_statistics(self._pool, campaign.counts.total)
         await context.write(contact_pb2.ImportContactsResponse(result=result))
@@ -227,8 +240,15 @@ async def _next_frame(
     frames: AsyncIterator[contact_pb2.UploadContactsRequest],
 ) -> contact_pb2.UploadContactsRequest | None:
     """None: the caller has ended its stream."""
-    async with asyncio.timeout(UPLOAD_IDLE_SECONDS_MAX):
-        return await anext(frames, None)
+    try:
+        async with asyncio.timeout(UPLOAD_IDLE_SECONDS_MAX):
+            return await anext(frames, None)
+    except TimeoutError:
+        raise _too_slow() from None
+
+
+def _too_slow() -> OutreachError:
+    return OutreachError("DEADLINE_EXCEEDED", "The file came in too slowly; upload it again.")
 
 
 async def _chunks(

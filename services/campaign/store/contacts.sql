@@ -29,8 +29,11 @@ SELECT $1, number, 2 FROM generate_series($2::int, $3::int) AS number
 
 -- name: set_import_counts
 UPDATE campaign
-SET waiting = $2, total = $2, rows_read = $3, rows_invalid = $4, rows_duplicate = $5, import_time = now()
-WHERE id = $1
+SET waiting = $2, total = $2, rows_read = $3, rows_invalid = $4, rows_duplicate = $5, import_time = now(),
+    -- Who confirmed the contacts' consent outlives the upload.
+    consent_by = u.consent_by, consent_time = u.consent_time
+FROM upload u
+WHERE campaign.id = $1 AND u.campaign_id = $1
 
 -- name: set_columns
 UPDATE campaign_content SET columns = $2::jsonb WHERE campaign_id = $1

@@ -6,10 +6,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from outreach.errors import OutreachError, Violation
+from outreach.postgres.outage import STORE_ERRORS
 from outreach.rpc.call import Caller
 from outreach.vocabulary import CampaignAction, Channel
 from services.campaign.contacts.dialect import HEAD_BYTES_MAX, FileLayout, detect_layout
@@ -138,7 +138,7 @@ async def refresh_statistics(pool: Pool, contacts: int) -> None:
     try:
         async with pool.acquire() as connection:
             await analyze_contacts(connection)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except STORE_ERRORS as error:
         _log.warning("statistics_not_refreshed", error=type(error).__name__)
 
 

@@ -35,9 +35,12 @@ async def preview_campaign(
         if isinstance(who, int):
             variables = await get_variables(connection, campaign_id, who)
             if variables is None:
+                total = campaign.counts.total
                 raise OutreachError(
                     "MESSAGE_NOT_FOUND",
-                    f"The campaign's messages are numbered 1 to {campaign.counts.total}.",
+                    f"The campaign's messages are numbered 1 to {total}."
+                    if total
+                    else "The campaign has no contacts yet; import them, or give made-up values.",
                     metadata={"messages": str(campaign.counts.total)},
                 )
             values: Mapping[str, str | None] = dict(

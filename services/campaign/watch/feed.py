@@ -3,12 +3,11 @@
 import asyncio
 from abc import ABC, abstractmethod
 
-import asyncpg
 import structlog
 
 from outreach.cancellation import raise_if_cancelled
 from outreach.errors import OutreachError
-from outreach.postgres.outage import is_outage
+from outreach.postgres.outage import STORE_ERRORS, is_outage
 from outreach.postgres.queries import load_queries
 
 log = structlog.get_logger()
@@ -19,8 +18,6 @@ QUERIES = load_queries("services.campaign.watch", "watch.sql")
 POLL_SECONDS = 1.0
 #: And at most this often when they come fast.
 LOOK_INTERVAL_SECONDS = 0.05
-
-_STORE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 class Feed(ABC):
@@ -59,7 +56,7 @@ class Feed(ABC):
             try:
                 more = await self._look()
                 self._failing = False
-            except _STORE_ERRORS as error:
+            except STORE_ERRORS as error:
                 self._failing = True
                 if is_outage(error):
                     log.warning("watch_waits_for_store", error=type(error).__name__)

@@ -1,0 +1,140 @@
+"""The send window of a claim, and what a request that created nothing leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from outreach.internal.v1 import delivery_pb2
+from outreach.sending.journal import AttemptKey, Journal, read_journal
+from outreach.sending.outcomes import Answer, Answered, AttemptOutcome, NotSent, Throttled
+from outreach.sending.provider import WindowOver
+from outreach.sending.slots import Claim, Slots
+from outreach.vocabulary import Channel, Outcome
+from tests.waiting import eventually
+
+CAMPAIGN = uuid4()
+
+
+class SlowProvider:
+    """Takes so long for a connection before it begins; refuses none."""
+
+    channel = Channel.SMS
+    messages_per_request_max = 1
+
+    def __init__(self, journal: Journal) -> None:
+        self.connect_seconds = 0.0
+        self.throttled = 0
+        self.sent: list[int] = []
+        self.begun_in_journal: list[bool] = []
+        self._journal = journal
+
+    def journaled(self) -> dict[AttemptKey, int]:
+        """What a kill would leave as begun now."""
+        return read_journal(self._journal.path.read_bytes()).begun
+
+    def prepare(
+        self, content: delivery_pb2.CampaignContent, account: delivery_pb2.ProviderAccount
+    ) -> None:
+        raise NotImplementedError
+
+    async def look_up(
+        self, prepared: None, attempt: delivery_pb2.UnknownAttempt
+    ) -> AttemptOutcome | None:
+        raise NotImplementedError
+
+    async def send(
+        self,
+        prepared: None,
+        messages: Sequence[delivery_pb2.ClaimedMessage],
+        begin: Callable[[], None],
+    ) -> Answer:
+        (message,) = messages
+        await asyncio.sleep(self.connect_seconds)
+        try:
+            begin()
+        except WindowOver:
+            return NotSent("WindowOver")
+        key = (CAMPAIGN.bytes, message.number, message.attempt)
+        self.begun_in_journal.append(key in self.journaled())
+        if self.throttled:
+            self.throttled -= 1
+            return Throttled()
+        self.sent.append(message.number)
+        return Answered([AttemptOutcome(message.number, message.attempt, Outcome.ACCEPTED)])
+
+
+class Rig:
+    def __init__(self, slots: Slots[None], provider: SlowProvider, index: int) -> None:
+        self.provider = provider
+        self.outcomes: dict[int, Outcome] = {}
+        self._slots = slots
+        self._index = index
+
+    def claim(self, number: int, *, window_seconds: float) -> None:
+        def settle(outcomes: Sequence[AttemptOutcome]) -> None:
+            for outcome in outcomes:
+                assert outcome.number not in self.outcomes, "settled once"
+                self.outcomes[outcome.number] = outcome.outcome
+
+        claim = Claim(
+            campaign_id=CAMPAIGN.bytes,
+            instance_index=self._index,
+            prepared=None,
+            deadline_seconds=time.monotonic() + window_seconds,
+            settle=settle,
+            refuse=lambda refusal: None,
+            is_over=lambda: False,
+        )
+        message = delivery_pb2.ClaimedMessage(number=number, attempt=1)
+        self._slots.submit(self._slots.lane(UUID(int=1)), claim, [message])
+
+
+@asynccontextmanager
+async def slots_rig(directory: Path) -> AsyncIterator[Rig]:
+    journal = Journal(directory)
+    index = journal.open_instance(uuid4())
+    provider = SlowProvider(journal)
+    slots = Slots(provider, journal, slots_max=2, concurrency_start=2)
+    running = asyncio.create_task(slots.run())
+    try:
+        yield Rig(slots, provider, index)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        journal.close()
+
+
+async def test_a_window_that_ends_while_a_connection_is_made_is_over(tmp_path: Path) -> None:
+    async with slots_rig(tmp_path) as rig:
+        rig.provider.connect_seconds = 0.3
+        rig.claim(1, window_seconds=0.2)
+        rig.claim(2, window_seconds=10)
+        await eventually(lambda: len(rig.outcomes) == 2, 5, "both settled")
+        assert rig.outcomes == {1: Outcome.HANDED_BACK, 2: Outcome.ACCEPTED}
+        assert rig.provider.sent == [2]
+
+
+async def test_an_attempt_is_in_the_journal_when_its_request_leaves(tmp_path: Path) -> None:
+    async with slots_rig(tmp_path) as rig:
+        rig.claim(1, window_seconds=10)
+        await eventually(lambda: rig.outcomes, 5, "settled")
+        assert rig.provider.begun_in_journal == [True]
+
+
+async def test_a_throttled_attempt_has_not_begun_until_it_is_tried_again(tmp_path: Path) -> None:
+    """A kill in the pause must not leave it in doubt."""
+    async with slots_rig(tmp_path) as rig:
+        provider = rig.provider
+        provider.throttled = 4
+        rig.claim(1, window_seconds=20)
+        await eventually(
+            lambda: provider.begun_in_journal and not provider.journaled(), 5, "in a pause"
+        )
+        await eventually(lambda: rig.outcomes, 10, "settled")
+        assert provider.begun_in_journal == [True] * 5
+        assert rig.provider.sent == [1]
