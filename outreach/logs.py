@@ -44,6 +44,20 @@ def configure_logs(*, level: str, service: str) -> None:
     root.handlers[:] = [handler]
     # Libraries speak up when something is wrong; their routine is not ours to tell.
     root.setLevel(max(number, logging.WARNING))
+    logging.getLogger("asyncpg.pool").filters[:] = [_UnreachableDatabase()]
+
+
+class _UnreachableDatabase(logging.Filter):
+    """asyncpg's pool tells each try to connect with a traceback: here it is one line, and no fault of ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not record.getMessage().startswith("Failed to restore the pool connection floor"):
+            return True
+        structlog.get_logger(__name__).warning(
+            "connections_not_restored", error=type(error).__name__
+        )
+        return False
 
 
 def exception_without_text(

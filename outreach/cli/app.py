@@ -1,67 +1,36 @@
-"""The `outreach` command: its groups, and the last net for errors."""
+"""The entry point of `outreach`: light, so that Ctrl-C is heard before all is loaded; and the last net for errors."""
 
 import os
-import platform
+import signal
 import sys
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as distribution_version
+from types import FrameType
 
-import grpc
-import stamina.instrumentation
-import typer
-
-from outreach.cli import campaign, contacts, local, messages
-from outreach.cli.exit_codes import ExitCode
-from outreach.cli.output import answers, print_json, say
-from outreach.cli.session import Json
-
-_EPILOG = (
-    "Exit codes: 0 ok · 1 refused by a rule · 2 wrong usage or input · 3 not found ·"
-    " 4 not permitted · 5 unavailable · 6 campaign ended with errors · 7 fault · 130 Ctrl-C"
-)
-
-app = typer.Typer(
-    name="outreach",
-    help="Bulk SMS and email campaigns.",
-    epilog=_EPILOG,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.add_typer(campaign.app, name="campaign")
-app.add_typer(contacts.app, name="contacts")
-app.add_typer(messages.app, name="messages")
-app.command()(local.up)
-app.command()(local.demo)
-
-
-@app.command()
-def version(json: Json = False) -> None:
-    """The versions of this program and of what it stands on."""
-    versions = {
-        "outreach": _own_version(),
-        "python": platform.python_version(),
-        "grpc": grpc.__version__,
-    }
-    if json:
-        print_json(versions)
-    else:
-        answers.print(" ".join(f"{name} {number}" for name, number in versions.items()))
-
-
-def _own_version() -> str:
-    try:
-        return distribution_version("outreach")
-    except PackageNotFoundError:
-        return "from a checkout"
+#: `ExitCode.INTERRUPTED`, which is not loaded yet when it is needed.
+_INTERRUPTED = 130
 
 
 def main() -> None:
     """The entry point of the `outreach` script."""
+    heard = (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )  # else somebody ignores it for us
+    if heard:
+        # Loading takes half a second. A KeyboardInterrupt in it would be a traceback, or be swallowed by an import.
+        signal.signal(signal.SIGINT, _end_at_once)
+    import stamina.instrumentation
+
+    from outreach.cli.commands import app
+    from outreach.cli.exit_codes import ExitCode
+    from outreach.cli.output import fault_data, print_json, say
+
     # stamina would log each repeated call to stdout; the command tells how it ended instead.
     stamina.instrumentation.set_on_retry_hooks([])
+    if heard:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app(prog_name="outreach")
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output (`| head`) has seen enough. Nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,6 +38,14 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("OUTREACH_DEBUG"):
             raise
-        say(f"Error: something that was not foreseen: {type(error).__name__}: {error}", "red")
+        text = f"something that was not foreseen: {type(error).__name__}: {error}"
+        if "--json" in sys.argv[1:]:
+            print_json(fault_data("PROGRAM_FAULT", text))
+        say(f"Error: {text}", "red")
         say("  This is a fault of the program. OUTREACH_DEBUG=1 shows where it happened.")
         sys.exit(ExitCode.FAULT)
+
+
+def _end_at_once(_number: int, _frame: FrameType | None) -> None:
+    """Nothing has begun, so nothing is to be put in order."""
+    os._exit(_INTERRUPTED)

@@ -16,6 +16,7 @@ from outreach.cli.output import answers, as_data, print_json, say
 from outreach.cli.progress import Update, progress
 from outreach.cli.session import DEFAULT_ADDRESS, Address, ApiKey, Json, Session, ask
 from outreach.client import CallError, OutreachClient
+from outreach.errors import Violation
 from outreach.v1 import campaign_pb2, contact_pb2
 
 app = typer.Typer(no_args_is_help=True, help="A campaign's contacts: one CSV file each.")
@@ -30,7 +31,10 @@ _CONSENT = (
 def upload(
     campaign_id: CampaignId,
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A .csv file.")
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, readable=True, help="A .csv file."
+        ),
     ],
     column: Annotated[
         list[str] | None,
@@ -72,6 +76,7 @@ def upload(
                 ),
             )
         )
+    _check_names(session, uploaded.columns, given)
     columns = choose_columns(uploaded.columns, given)
     if not json:
         answers.print(render.upload_view(uploaded, columns[: len(uploaded.columns)]))
@@ -176,6 +181,28 @@ def choose_columns(
     return [*columns, *by_name.values()]
 
 
+def _check_names(
+    session: Session,
+    found: Sequence[contact_pb2.UploadColumn],
+    given: Sequence[campaign_pb2.ContactColumn],
+) -> None:
+    """The service would refuse them too, but by their place in a list that nobody here wrote."""
+    names = [column.name for column in found]
+    unknown = [column.name for column in given if column.name not in names]
+    if unknown:
+        has = ", ".join(f'"{name}"' for name in names)
+        texts = [f'The file has no column "{name}". Its columns: {has}.' for name in unknown]
+        violations = [Violation("--column", "MAPPING_UNKNOWN_COLUMN", text) for text in texts]
+        session.fail(
+            CallError(
+                "MAPPING_UNKNOWN_COLUMN",
+                texts[0],
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+                violations=violations,
+            )
+        )
+
+
 def _ask_consent(session: Session) -> None:
     if session.interactive:
         for line in _CONSENT:
@@ -195,8 +222,9 @@ def _show_import(update: Update, told: contact_pb2.ImportProgress) -> None:
     update(
         told.bytes_read,
         told.bytes_total,
-        f"{told.rows:,} rows: {told.imported:,} imported, {told.invalid:,} invalid,"
-        f" {told.duplicates:,} duplicates",
+        f"{render.quantity(told.rows, 'row')}: {told.imported:,} imported,"
+        f" {told.invalid:,} invalid,"
+        f" {render.quantity(told.duplicates, 'duplicate')}",
     )
 
 

@@ -67,7 +67,8 @@ class _View:
         """Take every step; whether all accounts are exact."""
         self._introduce()
         await demo.send_stop_replies(sandbox)
-        self._step("Replies", f"{len(demo.stopped)} recipients answered STOP to an earlier message")
+        stopped = render.quantity(len(demo.stopped), "recipient")
+        self._step("Replies", f"{stopped} answered STOP to an earlier message")
         await demo.create(client)
         self._step("Create", f"campaign {demo.campaign.id}")
         await self._bring_contacts(demo, client)
@@ -90,7 +91,9 @@ class _View:
             result = await demo.import_contacts(
                 client,
                 upload,
-                lambda told: update(told.bytes_read, told.bytes_total, f"{told.rows:,} rows"),
+                lambda told: update(
+                    told.bytes_read, told.bytes_total, render.quantity(told.rows, "row")
+                ),
             )
         self._step("Import", render.contacts_line(result.campaign.contacts))
         if result.problems:
@@ -201,4 +204,6 @@ def _what_next(contacts: int) -> None:
         ("outreach up --data-dir ./data", "a stack of your own; then campaign create, …"),
         ("outreach campaign --help", "everything a campaign can do"),
     ):
-        remarks.print(Text(f"  {command:<48}", style="cyan").append(what, style="dim"))
+        # One below the other: beside each other they need more than most terminals have.
+        remarks.print(Text(f"  {command}", style="cyan"))
+        remarks.print(Padding(Text(what, style="dim"), (0, 0, 0, 6)))

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from outreach.cli.exit_codes import ExitCode, exit_code_of_error
-from outreach.cli.output import error_data, print_error, print_json, say
+from outreach.cli.output import error_data, fault_data, print_error, print_json, say
 from outreach.cli.session import Json
 from outreach.client import CallError
 
@@ -102,7 +102,7 @@ def run_until_signal(main: Main, *, json: bool) -> None:
         if not _explains_itself(error):
             raise
         if json:
-            print_json({"error": {"reason": type(error).__name__, "text": str(error)}})
+            print_json(fault_data(type(error).__name__, str(error)))
         say(f"Error: {error}", style="red")
         code = ExitCode.FAULT
     raise typer.Exit(code)

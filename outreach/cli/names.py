@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import typer
@@ -10,6 +10,13 @@ import typer
 from outreach.v1 import campaign_pb2, message_pb2
 from outreach.v1.channel_pb2 import Channel
 from outreach.v1.failure_reason_pb2 import FailureReason
+
+#: What this program can do of what the API allows.
+COMMANDS: Mapping[campaign_pb2.CampaignAction.ValueType, str] = {
+    campaign_pb2.CAMPAIGN_ACTION_UPDATE: "campaign update",
+    campaign_pb2.CAMPAIGN_ACTION_IMPORT_CONTACTS: "contacts upload",
+    campaign_pb2.CAMPAIGN_ACTION_RUN: "campaign run",
+}
 
 Number = TypeVar("Number", bound=int)
 
@@ -45,10 +52,9 @@ def channel(number: Channel.ValueType) -> str:
     return short_name(Channel.Name(number), "CHANNEL_")
 
 
-def campaign_action(number: campaign_pb2.CampaignAction.ValueType) -> str:
-    """The action as one says it, as in `import contacts`."""
-    name = short_name(campaign_pb2.CampaignAction.Name(number), "CAMPAIGN_ACTION_")
-    return name.lower().replace("_", " ")
+def campaign_commands(actions: Iterable[campaign_pb2.CampaignAction.ValueType]) -> list[str]:
+    """The commands that do these actions; actions without a command are left out."""
+    return [COMMANDS[action] for action in actions if action in COMMANDS]
 
 
 def parse(enum: _Enum[Number], prefix: str, word: str, option: str) -> Number:

@@ -2,25 +2,54 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import grpc
 import orjson
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message as ProtoMessage
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from outreach.client.errors import CallError
 
 _PIPE_WIDTH = 240
 
+# C0 but tab and line feed, DEL, C1, and what turns the direction of text.
+_UNSEEN = dict.fromkeys(
+    [
+        *(set(range(0x20)) - {0x09, 0x0A}),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    ]
+)
+
+
+class _PlainTextConsole(Console):
+    """Shows no character that a terminal obeys, or that changes how its neighbours are read.
+
+    Names, texts and CSV cells are other people's: an escape sequence in them could move the cursor,
+    a direction override could make a number read backwards. Rich counts no column for these
+    characters, so tables stay in line without them. What Rich itself writes (styles, cursor) is not
+    text and passes.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else text.translate(_UNSEEN), style, control)
+
+
 # Campaign names and CSV cells may contain `[`…`]`: nothing is read as markup.
-answers = Console(markup=False, highlight=False)
+answers = _PlainTextConsole(markup=False, highlight=False)
 if not answers.is_terminal and "COLUMNS" not in os.environ:
     # A pipe has no width: nothing is cut or wrapped to fit one.
     answers.width = _PIPE_WIDTH
-remarks = Console(stderr=True, markup=False, highlight=False)
+remarks = _PlainTextConsole(stderr=True, markup=False, highlight=False)
 
 # What to do next, where the reason alone says it; the service's text says the rule.
 _HINTS: Mapping[str, str] = {
@@ -73,6 +102,11 @@ def error_data(error: CallError) -> dict[str, Any]:
             ],
         }
     }
+
+
+def fault_data(reason: str, text: str) -> dict[str, Any]:
+    """A fault of this program, or of what it started, in the shape of a refusal."""
+    return error_data(CallError(reason, text, code=grpc.StatusCode.INTERNAL))
 
 
 def print_error(error: CallError) -> None:

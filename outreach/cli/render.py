@@ -100,7 +100,7 @@ def campaign_view(campaign: campaign_pb2.Campaign) -> RenderableType:
         ("stopped", when(campaign.stop_time)),
         ("ended", when(campaign.end_time)),
         ("failure", campaign.failure.description),
-        ("can", ", ".join(map(names.campaign_action, campaign.allowed_actions))),
+        ("can", ", ".join(names.campaign_commands(campaign.allowed_actions))),
     ]
     for name, value in rows:
         if value:
@@ -145,8 +145,8 @@ def contacts_line(summary: campaign_pb2.ContactSummary) -> str:
     if not summary.rows:
         return ""
     return (
-        f"{summary.imported:,} imported of {summary.rows:,} rows"
-        f" ({summary.invalid:,} invalid, {summary.duplicates:,} duplicates)"
+        f"{summary.imported:,} imported of {quantity(summary.rows, 'row')}"
+        f" ({summary.invalid:,} invalid, {quantity(summary.duplicates, 'duplicate')})"
     )
 
 
@@ -248,8 +248,13 @@ def estimate_view(estimate: campaign_pb2.EstimateCampaignResponse) -> Renderable
 def size_line(size: campaign_pb2.SmsSize) -> str:
     """A text's size, as in "GSM-7, 120 units, 1 segment"."""
     encoding = names.short_name(campaign_pb2.SmsEncoding.Name(size.encoding), "SMS_ENCODING_")
-    plural = "" if size.segments == 1 else "s"
-    return f"{encoding.replace('_', '-')}, {size.units:,} units, {size.segments} segment{plural}"
+    units, segments = quantity(size.units, "unit"), quantity(size.segments, "segment")
+    return f"{encoding.replace('_', '-')}, {units}, {segments}"
+
+
+def quantity(number: int, noun: str) -> str:
+    """So many of them, as in 1 row, 2,000 rows."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

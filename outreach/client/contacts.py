@@ -74,16 +74,26 @@ class ContactCalls(Connection):
             call = self._contacts.UploadContacts(
                 timeout=self.timeouts.transfer_seconds, metadata=self._metadata
             )
+            frames = _frames(header, _pieces(source), size_bytes, on_progress)
+            writing = asyncio.create_task(_write_all(call, frames))
+            over = asyncio.create_task(call.code())
             try:
-                async with aclosing(
-                    _frames(header, _pieces(source), size_bytes, on_progress)
-                ) as frames:
-                    await _write_all(call, frames)
+                # The call may end while the source gives nothing: a lost connection, a closed client.
+                await asyncio.wait({writing, over}, return_when=asyncio.FIRST_COMPLETED)
+                if writing.done():
+                    writing.result()
                 return await call
             except grpc.aio.AioRpcError as error:
                 raise _upload_error(error) from error
+            except asyncio.CancelledError:
+                if not call.cancelled() or _is_cancelled():
+                    raise
+                raise _client_closed() from None
             finally:
                 call.cancel()
+                writing.cancel()
+                over.cancel()
+                await asyncio.gather(writing, over, return_exceptions=True)
 
         if isinstance(source, Path | bytes):
             return await self._repeat(once)
@@ -189,37 +199,50 @@ class ContactCalls(Connection):
 
 async def _frames(
     header: contact_pb2.UploadHeader,
-    pieces: AsyncIterator[bytes],
+    pieces: AsyncGenerator[bytes],
     size_bytes: int | None,
     on_progress: UploadProgress | None,
 ) -> AsyncGenerator[contact_pb2.UploadContactsRequest]:
     """The header, then the file in chunks of at most `CHUNK_BYTES_MAX`."""
     yield contact_pb2.UploadContactsRequest(header=header)
     sent_bytes = 0
-    async for piece in pieces:
-        for start in range(0, len(piece), CHUNK_BYTES_MAX):
-            chunk = piece[start : start + CHUNK_BYTES_MAX]
-            yield contact_pb2.UploadContactsRequest(chunk=chunk)
-            sent_bytes += len(chunk)
-            if on_progress is not None:
-                on_progress(sent_bytes, size_bytes)
+    async with aclosing(pieces):
+        async for piece in pieces:
+            for start in range(0, len(piece), CHUNK_BYTES_MAX):
+                chunk = piece[start : start + CHUNK_BYTES_MAX]
+                yield contact_pb2.UploadContactsRequest(chunk=chunk)
+                sent_bytes += len(chunk)
+                if on_progress is not None:
+                    on_progress(sent_bytes, size_bytes)
 
 
 async def _write_all(
     call: grpc.aio.StreamUnaryCall[contact_pb2.UploadContactsRequest, contact_pb2.ContactUpload],
-    frames: AsyncIterator[contact_pb2.UploadContactsRequest],
+    frames: AsyncGenerator[contact_pb2.UploadContactsRequest],
 ) -> None:
     """Write every frame, or as many as the service wants: it may refuse before the last one.
 
     gRPC is not given the iterator: a refusal would leave it running inside gRPC's own task, and
     an error of the source (a file that can't be read) would become a mere cancellation.
     """
-    async for frame in frames:
-        try:
-            await call.write(frame)
-        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-            return  # the call is over; awaiting it tells why
+    async with aclosing(frames):
+        async for frame in frames:
+            try:
+                await call.write(frame)
+            except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                return  # the call is over; awaiting it tells why
     await call.done_writing()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _client_closed() -> CallError:
+    return CallError(
+        "CANCELLED", "The client was closed during the upload.", code=grpc.StatusCode.CANCELLED
+    )
 
 
 def _upload_error(error: grpc.aio.AioRpcError) -> CallError:
@@ -237,11 +260,12 @@ def _upload_error(error: grpc.aio.AioRpcError) -> CallError:
     return call_error(error)
 
 
-async def _pieces(source: Path | bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _pieces(source: Path | bytes | AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     if isinstance(source, bytes):
         yield source
     elif isinstance(source, Path):
-        file = await asyncio.to_thread(source.open, "rb")
+        # Not in a thread: a cancellation while it opens would leave the file open.
+        file = source.open("rb")
         try:
             while piece := await asyncio.to_thread(file.read, _READ_BYTES):
                 yield piece

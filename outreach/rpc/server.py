@@ -80,8 +80,8 @@ class RpcServer:
             port = server.add_insecure_port(f"{self._host}:{self._port}")
         except RuntimeError as error:
             raise OSError(f"can't listen on {self._host}:{self._port}") from error
+        self._server = server  # from here on `drain` ends it, also when starting is cut short
         await server.start()
-        self._server = server
         _log.info("listening", host=self._host, port=port, services=names)
         return port
 

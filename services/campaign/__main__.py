@@ -5,13 +5,14 @@ import sys
 import uvloop
 from pydantic import ValidationError
 
+from outreach.background import BackgroundTaskEnded
 from outreach.logs import configure_logs
 from services.campaign.app import serve
 from services.campaign.settings import Settings
 
 
 def main() -> int:
-    """Serve until SIGTERM; 2 when a setting is missing or wrong."""
+    """Serve until SIGTERM; 2 when a setting is missing or wrong, 1 when it could not go on."""
     try:
         settings = Settings()
     except ValidationError as error:
@@ -20,8 +21,13 @@ def main() -> int:
             sys.stderr.write(f"OUTREACH_{name}: {fault['msg']}\n")
         return 2
     configure_logs(level=settings.log_level, service="campaign")
-    uvloop.run(serve(settings))
-    return 0
+    exit_code = 0
+    try:
+        uvloop.run(serve(settings))
+    except* BackgroundTaskEnded:
+        # Told in the log; whoever supervises the process starts it again.
+        exit_code = 1
+    return exit_code
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
+from outreach.background import until_cancelled
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection, nats_connection
 from outreach.jetstream.topology import ensure_topology
@@ -172,8 +174,10 @@ def internal_services(parts: Parts) -> list[Service]:
     ]
 
 
-def background_tasks(parts: Parts) -> dict[str, Callable[[], Awaitable[None]]]:
-    """What runs beside the servers until the end; a failure of one ends the process."""
+def background_tasks(parts: Parts) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+    """What runs beside the servers until the end; a failure or an early end of one
+    ends the process.
+    """
     return {
         "topology": lambda: keep_topology(parts.nats),
         "dispatcher": parts.dispatcher.run,
@@ -244,31 +248,35 @@ async def serve(settings: Settings) -> None:
 
 
 async def _serve(parts: Parts, stopping: asyncio.Event) -> None:
-    public, internal = servers(parts)
-    async with asyncio.TaskGroup() as tasks:
-        background = [
-            tasks.create_task(_run(work), name=name)
-            for name, work in background_tasks(parts).items()
-        ]
-        await public.start()
-        await internal.start()
-        background.append(tasks.create_task(_follow_health(parts.pool, (public, internal))))
-        await stopping.wait()
-        _log.info("draining")
-        grace_seconds = parts.settings.campaign_drain_seconds_max
+    listening = servers(parts)
+
+    async def end(grace_seconds: float) -> None:
         await asyncio.gather(
             *(
                 server.drain(end_streams=lambda: end_streams(parts), grace_seconds=grace_seconds)
-                for server in (public, internal)
+                for server in listening
             )
         )
-        for task in background:
-            task.cancel()
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(until_cancelled(name, work()), name=name)
+                for name, work in background_tasks(parts).items()
+            ]
+            for server in listening:
+                await server.start()
+            health = _follow_health(parts.pool, listening)
+            background.append(tasks.create_task(until_cancelled("health", health)))
+            await stopping.wait()
+            _log.info("draining")
+            await end(parts.settings.campaign_drain_seconds_max)
+            for task in background:
+                task.cancel()
+    except BaseException:
+        await end(0)  # a server that is left open fails once more, without a loop
+        raise
     _log.info("stopped")
-
-
-async def _run(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
 
 
 async def _started_pool(settings: Settings) -> Pool:

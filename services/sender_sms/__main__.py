@@ -11,7 +11,7 @@ from services.sender_sms.settings import SenderSmsSettings
 
 
 def start() -> int:
-    """Send until SIGTERM; 2 when a setting is missing or wrong."""
+    """Send until SIGTERM; 2 when a setting is missing or wrong, 1 when it could not go on."""
     try:
         settings = SenderSmsSettings()  # type: ignore[call-arg, unused-ignore]  # from the environment
     except ValidationError as error:
@@ -20,8 +20,7 @@ def start() -> int:
             sys.stderr.write(f"OUTREACH_{name}: {fault['msg']}\n")
         return 2
     configure_logs(level=settings.log_level, service=NAME)
-    uvloop.run(main(settings))
-    return 0
+    return uvloop.run(main(settings))
 
 
 if __name__ == "__main__":

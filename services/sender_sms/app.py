@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import signal
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import grpc.aio
 import structlog
@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from nats.js import JetStreamContext
 
+from outreach.background import BackgroundTaskEnded, until_cancelled
 from outreach.jetstream.connection import NatsConnection, nats_connection
 from outreach.jetstream.consumer import PullConsumer
 from outreach.jetstream.publisher import Publisher
@@ -129,22 +130,26 @@ class SenderSms:
         """Work until `stop`, then finish or hand back what is claimed and have it committed."""
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(part)
-                for part in (
-                    self._stream.run(),
-                    self._reporter.run(),
-                    self._slots.run(),
-                    self._inbox.run(),
-                    self._forwarder.run(),
-                    self._adopter.run(),
-                    self._worker.run(),
-                )
+                tasks.create_task(until_cancelled(name, run(), stopping=stop))
+                for name, run in self._parts().items()
             ]
             async with _listening(self._webhooks, self._settings):
                 await stop.wait()
                 await self._drain()
             for task in running:
                 task.cancel()
+
+    def _parts(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """What runs until the end; the end of one before that ends the process."""
+        return {
+            "stream": self._stream.run,
+            "reporter": self._reporter.run,
+            "slots": self._slots.run,
+            "inbox": self._inbox.run,
+            "forwarder": self._forwarder.run,
+            "adopter": self._adopter.run,
+            "worker": self._worker.run,
+        }
 
     async def _drain(self) -> None:
         try:
@@ -210,14 +215,19 @@ async def serve(settings: SenderSmsSettings, stop: asyncio.Event) -> None:
         await sender.run(stop)
 
 
-async def main(settings: SenderSmsSettings) -> None:
-    """Run until SIGTERM or SIGINT."""
+async def main(settings: SenderSmsSettings) -> int:
+    """Run until SIGTERM or SIGINT. Gives the exit code: 1 when it could not go on, as the log says."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    exit_code = 0
+    # No SystemExit in here: it would leave inside of a group, which is no exit but a traceback.
     try:
         await serve(settings, stop)
+    except* BackgroundTaskEnded:
+        exit_code = 1
     except* OSError as failures:
         _log.error("stopped_by_error", errors=[str(error) for error in failures.exceptions])
-        sys.exit(1)
+        exit_code = 1
+    return exit_code

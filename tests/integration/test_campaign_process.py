@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -41,11 +41,12 @@ def _environment(changes: Mapping[str, str]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _process(settings: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _process(
+    settings: Mapping[str, str], program: Sequence[str] = ("-m", "services.campaign")
+) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "services.campaign",
+        *program,
         env=_environment(settings),
         stderr=asyncio.subprocess.PIPE,
     )
@@ -97,6 +98,34 @@ async def test_it_starts_with_four_settings_and_no_nats_and_ends_on_sigterm(
         _, logs = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode == 0, logs.decode()
         assert SECRET_KEY.encode() not in logs
+
+
+#: Its task ends without an error, which a TaskGroup takes for its good end.
+_DISPATCHER_THAT_ENDS = """
+import sys
+from services.campaign.__main__ import main
+from services.campaign.delivery.dispatcher import Dispatcher
+async def run(self): return None
+Dispatcher.run = run
+sys.exit(main())
+"""
+
+
+async def test_a_part_that_ends_by_itself_ends_the_process(database_dsn: str) -> None:
+    settings = {
+        "POSTGRES_DSN": database_dsn,
+        "NATS_URL": "nats://127.0.0.1:9",
+        "SECRET_KEY": SECRET_KEY,
+        "INTERNAL_TOKEN": "token",
+        "CAMPAIGN_GRPC_PORT": str(_free_port()),
+        "CAMPAIGN_INTERNAL_PORT": str(_free_port()),
+    }
+    async with _process(settings, ("-c", _DISPATCHER_THAT_ENDS)) as process:
+        _, logs = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1, logs.decode()
+    assert b'"task": "dispatcher"' in logs
+    assert b"background_task_ended" in logs
+    assert b"Traceback" not in logs
 
 
 async def test_it_sets_up_the_organisation_that_the_settings_name(database_dsn: str) -> None:

@@ -382,3 +382,70 @@ async def test_a_live_view_says_when_a_connection_was_lost(api: ScriptedApi, cli
     ended = await cli("campaign", "watch", CAMPAIGN_ID)
     assert ended.err.count("Connection lost") == 4
     assert ended.code == ExitCode.OK
+
+
+async def _python(program: str, *arguments: str) -> Ended:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "160"},
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+_CTRL_C_WHILE_LOADING = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from outreach.cli.app import main
+main()
+"""
+
+
+async def test_ctrl_c_while_the_command_loads_is_no_traceback() -> None:
+    ended = await _python(_CTRL_C_WHILE_LOADING, "version")
+    assert (ended.code, ended.out, ended.err) == (ExitCode.INTERRUPTED, "", "")
+
+
+_FAULT = """
+from outreach.cli import app, session
+def call(self, work): raise ZeroDivisionError("of the test")
+session.Session.call = call
+app.main()
+"""
+
+
+async def test_a_fault_of_the_program_is_a_document_too() -> None:
+    ended = await _python(_FAULT, "campaign", "list", "--json")
+    assert ended.code == ExitCode.FAULT
+    assert set(ended.data["error"]) == {"status", "reason", "text", "metadata", "violations"}
+    assert ended.data["error"]["reason"] == "PROGRAM_FAULT"
+    assert "ZeroDivisionError: of the test" in ended.data["error"]["text"]
+    assert "Traceback" not in ended.err
+    ended = await _python(_FAULT, "campaign", "list")
+    assert (ended.code, ended.out) == (ExitCode.FAULT, "")
+    assert "ZeroDivisionError: of the test" in ended.err
+
+
+async def test_a_column_that_the_file_lacks_is_named(
+    api: ScriptedApi, cli: Cli, csv_path: Path
+) -> None:
+    upload = ("contacts", "upload", CAMPAIGN_ID, str(csv_path), "--consent")
+    ended = await cli(*upload, "--column", "Mobil=destination", "--column", "mobile=skip")
+    assert ended.code == ExitCode.USAGE
+    assert 'The file has no column "Mobil". Its columns: "phone", "mobile"' in ended.err
+    assert len(api.requests) == 1, "nothing was imported"
+
+
+async def test_what_a_file_holds_does_not_command_the_terminal(api: ScriptedApi, cli: Cli) -> None:
+    violation = Violation("campaign.name", "FIELD_INVALID", "Not \x1b[2J\u202ethis.")
+    api.failures = [OutreachError.invalid(violation)]
+    ended = await cli("campaign", "create", "--name", "x")
+    assert "Not [2Jthis." in ended.err

@@ -1,6 +1,7 @@
 """The dispatcher and the timers against a real PostgreSQL and a real NATS."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -270,3 +271,23 @@ def test_job_ranges_cover_exactly(first: int, last: int, messages: int) -> None:
 @pytest.mark.parametrize(("after", "every"), [(600, 15.0), (20, 1.0), (0.5, 0.25)])
 def test_timers_look_often_enough(after: float, every: float) -> None:
     assert period(after) == every
+
+
+async def test_while_the_store_is_away_a_loop_says_so_ever_more_seldom(
+    pool: Any, nats_client: NatsConnection
+) -> None:
+    """Four times a second for an hour told nobody anything."""
+    sweepers = make_sweepers(pool, nats_client)
+    tries: list[float] = []
+
+    async def fails() -> None:
+        tries.append(asyncio.get_running_loop().time())
+        raise ConnectionRefusedError
+
+    sweeping = asyncio.create_task(sweepers._forever(0.01, fails))
+    try:
+        await eventually(lambda: len(tries) == 4, 10, "four tries")
+    finally:
+        sweeping.cancel()
+    first, second, third = (later - earlier for earlier, later in itertools.pairwise(tries))
+    assert 0.18 < first < second < third

@@ -10,6 +10,7 @@ import asyncpg
 import grpc
 import grpc.aio
 import pytest
+import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from outreach.errors import OutreachError
@@ -547,13 +548,16 @@ async def test_a_draining_service_ends_every_stream_also_a_busy_one(rig: Rig) ->
     held = rig.servicer.claims = HeldClaims(rig.servicer.claims)
     await busy.ask_claim(campaign, 5)
     await eventually(lambda: held.waiting == 1)
-    rig.servicer.drain()
-    late = rig.open()
-    for sender in (idle, busy, late):
-        code, details = await sender.end()
-        assert code is grpc.StatusCode.UNAVAILABLE
-        assert "SERVER_DRAINING" in details
-    await eventually(lambda: not stream_tasks())
+    with structlog.testing.capture_logs() as lines:
+        rig.servicer.drain()
+        late = rig.open()
+        for sender in (idle, busy, late):
+            code, details = await sender.end()
+            assert code is grpc.StatusCode.UNAVAILABLE
+            assert "SERVER_DRAINING" in details
+        await eventually(lambda: not stream_tasks())
+        calls = [line for line in lines if line["event"] == "call"]
+    assert [line["outcome"] for line in calls] == ["UNAVAILABLE"] * 3
 
 
 async def test_a_sender_that_goes_away_leaves_no_task(rig: Rig) -> None:

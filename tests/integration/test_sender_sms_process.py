@@ -282,3 +282,37 @@ async def test_missing_settings_are_named(tmp_path: Path) -> None:
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert b"OUTREACH_INTERNAL_TOKEN: " in errors
+
+
+#: The stream's task ends as it did after a CancelledError that grpc.aio had raised by itself.
+_STREAM_THAT_ENDS = """
+import asyncio, sys
+from outreach.sending.stream import DeliveryStream
+from services.sender_sms.__main__ import start
+async def run(self): raise asyncio.CancelledError
+DeliveryStream.run = run
+sys.exit(start())
+"""
+
+
+async def test_a_part_that_ends_by_itself_ends_the_process(nats_url: str, tmp_path: Path) -> None:
+    async with peers(nats_url, tmp_path) as (sender, _):
+        port = free_port()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            _STREAM_THAT_ENDS,
+            env={
+                **os.environ,
+                **sender.environment,
+                "OUTREACH_SENDER_SMS_HTTP_PORT": str(port),
+                "OUTREACH_SENDER_SMS_WEBHOOK_URL": f"http://127.0.0.1:{port}",
+            },
+            stderr=asyncio.subprocess.PIPE,
+        )
+        sender.running.append(process)
+        _, logs = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert b'"task": "stream"' in logs
+    assert b"background_task_ended" in logs
+    assert b"Traceback" not in logs

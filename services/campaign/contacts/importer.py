@@ -166,7 +166,9 @@ class ContactImport:
 
     def _take_row(self, number: int, row: list[str], maybe_undecoded: bool) -> None:
         if len(row) != self._width:
-            detail = f"The row has {len(row):,} fields, the file {self._width} columns."
+            fields = "1 field" if len(row) == 1 else f"{len(row):,} fields"
+            columns = "1 column" if self._width == 1 else f"{self._width} columns"
+            detail = f"The row has {fields}, the file {columns}."
             self._problem(number, "", RowReason.RAGGED, detail)
             return
         fault = _field_fault(row, self._spec.limits.field_bytes_max, maybe_undecoded)

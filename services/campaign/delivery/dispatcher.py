@@ -18,6 +18,7 @@ from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import JOBS_STREAM, job_subject
 from outreach.postgres.outage import STORE_ERRORS
 from services.campaign.delivery.changes import QUERIES, LockedCampaign, lock_campaign
+from services.campaign.delivery.pauses import Pause
 from services.campaign.domain.dispatch import Pace, job_ranges, messages_to_dispatch
 
 log = structlog.get_logger()
@@ -72,19 +73,24 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Until cancelled."""
+        pause = Pause()
         while True:
             raise_if_cancelled()
-            busy = False
+            wait_seconds = IDLE_TICK_SECONDS
             if self._nats.is_connected:  # without it a job could only get lost
                 try:
-                    busy = await self._tick()
+                    if await self._tick():
+                        wait_seconds = TICK_SECONDS
+                    pause.reset()
                 except STORE_ERRORS as error:
                     log.warning("dispatch_waits_for_store", error=type(error).__name__)
+                    wait_seconds = pause.after_failure()
                 except NATS_FAULTS as error:
                     log.warning("dispatch_waits_for_nats", error=type(error).__name__)
+                    wait_seconds = pause.after_failure()
             self._wake.clear()
             try:
-                async with asyncio.timeout(TICK_SECONDS if busy else IDLE_TICK_SECONDS):
+                async with asyncio.timeout(wait_seconds):
                     await self._wake.wait()
             except TimeoutError:
                 continue

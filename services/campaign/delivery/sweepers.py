@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from outreach.background import until_cancelled
 from outreach.cancellation import raise_if_cancelled
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 from outreach.jetstream.jobs import Job
@@ -26,6 +27,7 @@ from services.campaign.delivery.changes import (
     moves_of,
     record_changes,
 )
+from services.campaign.delivery.pauses import Pause
 
 log = structlog.get_logger()
 
@@ -93,16 +95,21 @@ class Sweepers:
                 (0.25, self.cancel_queued),
                 (HOUSEKEEPING_SECONDS, self.keep_house),
             ):
-                tasks.create_task(self._forever(every, sweep))
+                tasks.create_task(until_cancelled(sweep.__name__, self._forever(every, sweep)))
 
     async def _forever(self, every_seconds: float, sweep: Callable[[], Awaitable[None]]) -> None:
+        pause = Pause()
         while True:
             raise_if_cancelled()
+            wait_seconds = every_seconds
             try:
                 await sweep()
             except (*STORE_ERRORS, *NATS_FAULTS) as error:
                 log.warning("sweep_failed", sweep=sweep.__name__, error=type(error).__name__)
-            await asyncio.sleep(every_seconds)
+                wait_seconds = max(every_seconds, pause.after_failure())
+            else:
+                pause.reset()
+            await asyncio.sleep(wait_seconds)
 
     async def assume_delivered(self) -> None:
         """SMS in SENT for too long without a receipt: carriers may not report."""
