@@ -17,6 +17,9 @@ from services.sandbox.control import Control
 from services.sandbox.http import Answer, Request
 from services.sandbox.journal import Journal
 from services.sandbox.knob_store import KnobStore, replace_file
+from services.sandbox.sendgrid.account import SendGridAccount
+from services.sandbox.sendgrid.double import REQUEST_BYTES_MAX, SendGridDouble
+from services.sandbox.sendgrid.ledger import EmailLedger
 from services.sandbox.settings import SandboxSettings
 from services.sandbox.twilio import api
 from services.sandbox.twilio.api import TwilioApi
@@ -27,6 +30,8 @@ from services.sandbox.twilio.validation import Account
 from services.sandbox.webhooks import WebhookClient
 
 SHUTDOWN_SECONDS_MAX = 2.0
+OTHER_REQUEST_BYTES_MAX = 1024 * 1024
+"""Of all requests but SendGrid's."""
 
 _log = structlog.get_logger("sandbox")
 
@@ -38,6 +43,7 @@ class Sandbox:
     settings: SandboxSettings
     port: int
     ledger: MessageLedger
+    emails: EmailLedger
     knobs: KnobStore
 
     @property
@@ -61,37 +67,63 @@ async def running(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
     )
     inbound = InboundMessages(ledger, account, poster, settings.inbound_url)
     twilio = TwilioApi(account, settings.auth_token, ledger, callbacks, lambda: knobs.fates)
-    own = Control(knobs, ledger, callbacks, inbound)
+    sendgrid = SendGridDouble(
+        SendGridAccount(
+            settings.sendgrid_api_key,
+            settings.sendgrid_verified_senders,
+            settings.sendgrid_domains,
+        ),
+        data_dir,
+        client,
+        lambda: knobs.email_fates,
+        settings.sendgrid_event_url,
+        settings.callback_connections_max,
+    )
+    own = Control(knobs, ledger, callbacks, inbound, sendgrid.control)
     callbacks.resume()
     failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
-            dispatching = tasks.create_task(callbacks.run())
+            dispatching = [
+                tasks.create_task(callbacks.run()),
+                tasks.create_task(sendgrid.run()),
+            ]
             try:
-                async with _listening(settings, twilio, own) as port:
-                    yield Sandbox(settings, port, ledger, knobs)
+                async with _listening(settings, twilio, sendgrid, own) as port:
+                    yield Sandbox(settings, port, ledger, sendgrid.ledger, knobs)
             except Exception as error:  # noqa: BLE001 raised again below, not as a group
                 failure = error
             finally:
-                dispatching.cancel()
+                for task in dispatching:
+                    task.cancel()
         if failure is not None:
             raise failure
     finally:
         client.close()
         journal.close()
+        sendgrid.close()
 
 
 @contextlib.asynccontextmanager
 async def _listening(
-    settings: SandboxSettings, twilio: TwilioApi, own: Control
+    settings: SandboxSettings, twilio: TwilioApi, sendgrid: SendGridDouble, own: Control
 ) -> AsyncIterator[int]:
     async def answer(raw: web.BaseRequest) -> web.StreamResponse:
         path, _, query = raw.raw_path.partition("?")
         authorization = raw.headers.get("Authorization", "")
-        body = await raw.read() if raw.body_exists else b""
-        request = Request(raw.method, path, query, authorization, body)
-        is_twilio = path.startswith(api.PATH_PREFIX)
-        result = await (twilio.handle(request) if is_twilio else own.handle(request))
+        is_sendgrid = sendgrid.serves(path)
+        most = REQUEST_BYTES_MAX if is_sendgrid else OTHER_REQUEST_BYTES_MAX
+        body, cut = await _body(raw, most) if raw.body_exists else (b"", False)
+        content_type = raw.headers.get("Content-Type", "")
+        request = Request(raw.method, path, query, authorization, body, content_type, cut)
+        if cut and not is_sendgrid:
+            result = Answer(413)
+        elif path.startswith(api.PATH_PREFIX):
+            result = await twilio.handle(request)
+        elif is_sendgrid:
+            result = await sendgrid.handle(request)
+        else:
+            result = await own.handle(request)
         return _response(raw, result)
 
     # The low-level server: an application's router, middlewares and access log would cost more than
@@ -105,6 +137,20 @@ async def _listening(
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+async def _body(raw: web.BaseRequest, bytes_max: int) -> tuple[bytes, bool]:
+    """The body, and whether it was longer than what is kept of it."""
+    # Read to its end in any case: a client that is still sending would not see the answer.
+    kept = bytearray()
+    cut = False
+    while chunk := await raw.content.readany():
+        if not cut:
+            kept += chunk
+        if len(kept) > bytes_max:
+            cut = True
+            kept.clear()
+    return bytes(kept), cut
 
 
 def _response(raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
@@ -127,7 +173,7 @@ async def serve(settings: SandboxSettings) -> None:
         if settings.ready_file is not None:
             replace_file(settings.ready_file, orjson.dumps({"port": sandbox.port}))
         await stopped.wait()
-        _log.info("stopping", accepted=len(sandbox.ledger))
+        _log.info("stopping", accepted=len(sandbox.ledger), emails=len(sandbox.emails))
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from services.sandbox.fates import STEPS, Fate
 from services.sandbox.http import Answer, Request, json_answer
 from services.sandbox.knob_store import KnobStore
 from services.sandbox.knobs import Knobs
+from services.sandbox.sendgrid import control as sendgrid_control
+from services.sandbox.sendgrid.control import SendGridControl
 from services.sandbox.twilio.callbacks import CallbackDispatcher
 from services.sandbox.twilio.inbound import InboundMessage, InboundMessages
 from services.sandbox.twilio.ledger import MessageLedger
@@ -39,7 +41,9 @@ class Control:
         ledger: MessageLedger,
         callbacks: CallbackDispatcher,
         inbound: InboundMessages,
+        sendgrid: SendGridControl,
     ) -> None:
+        self._sendgrid = sendgrid
         self._knobs = knobs
         self._ledger = ledger
         self._callbacks = callbacks
@@ -61,10 +65,13 @@ class Control:
         """The answer; 404 and 405 name what there is."""
         route = self._routes.get((request.method, request.path))
         if route is None:
+            answer = self._sendgrid.answer(request)
+            if answer is not None:
+                return answer
             methods = [method for method, path in self._routes if path == request.path]
             if methods:
                 return json_answer(405, {"error": "method not allowed", "allowed": methods})
-            paths = sorted({path for _, path in self._routes})
+            paths = sorted({*(path for _, path in self._routes), *sendgrid_control.PATHS})
             return json_answer(404, {"error": "not found", "paths": paths})
         try:
             return await route(request)
@@ -82,8 +89,11 @@ class Control:
 
     async def _patch_knobs(self, request: Request) -> Answer:
         changes = _parsed(Knobs, request.body).model_dump(exclude_unset=True)
+        present = self._knobs.knobs.model_dump()
+        if "email" in changes:
+            changes["email"] = {**present["email"], **changes["email"]}
         try:
-            knobs = Knobs.model_validate({**self._knobs.knobs.model_dump(), **changes})
+            knobs = Knobs.model_validate({**present, **changes})
         except ValidationError as error:
             raise _BadRequest(_problems(error)) from error
         return self._set_knobs(knobs)
@@ -95,10 +105,15 @@ class Control:
         return json_answer(200, knobs.model_dump(mode="json"), indent=True)
 
     async def _get_fate(self, request: Request) -> Answer:
+        asked = request.parameters()
         # A plus sign that was not encoded has become a space.
-        to = request.parameters().get("to", "").replace(" ", "+")
+        email = asked.get("email", "").replace(" ", "+")
+        if email:
+            fate = self._knobs.email_fates.of(email)
+            return json_answer(200, sendgrid_control.fate_resource(email, fate), indent=True)
+        to = asked.get("to", "").replace(" ", "+")
         if not to:
-            raise _BadRequest([{"field": "to", "problem": "the number is missing"}])
+            raise _BadRequest([{"field": "to", "problem": "the number (or email) is missing"}])
         return json_answer(200, _fate_resource(to, self._knobs.fates.of(to)), indent=True)
 
     async def _get_ledger(self, _: Request) -> Answer:

@@ -26,6 +26,20 @@ class DueQueue:
             self._filled.set()
         bucket.append(item)
 
+    def is_due(self, now: float) -> bool:
+        """Whether an item is to come out."""
+        return bool(self._ticks) and self._ticks[0] * _TICK_SECONDS <= now
+
+    def take(self, now: float, most: int) -> list[int]:
+        """The items that are due, in order, at most about so many of them.
+
+        For a caller that has a loop of its own, instead of `run`.
+        """
+        taken: list[int] = []
+        while len(taken) < most and self.is_due(now):
+            taken.extend(self._buckets.pop(heapq.heappop(self._ticks)))
+        return taken
+
     def clear(self) -> None:
         """Forget all items."""
         self._ticks.clear()

@@ -77,7 +77,7 @@ class Fate:
         return self.final_status
 
 
-class _Shares(Generic[T]):
+class Shares(Generic[T]):
     """Outcomes with shares; a draw in [0, 1) picks one or none."""
 
     def __init__(self, outcomes: list[tuple[T, float]]) -> None:
@@ -100,12 +100,12 @@ class Fates:
     def __init__(self, knobs: Knobs, seed: str) -> None:
         self.knobs = knobs
         self._key = seed.encode()[:64]
-        self._rejected = _Shares(sorted(knobs.rejected_codes.items()))
-        self._transport = _Shares(
+        self._rejected = Shares(sorted(knobs.rejected_codes.items()))
+        self._transport = Shares(
             [(fault, getattr(knobs, f"{fault.value}_share")) for fault in TransportFault]
         )
         failures = sorted(knobs.failed_codes.items())
-        self._outcome = _Shares([*failures, (0, knobs.no_receipt_share)])
+        self._outcome = Shares([*failures, (0, knobs.no_receipt_share)])
         self._callback_faults = bool(knobs.callback_lost_share or knobs.callback_duplicated_share)
         self._delay_seconds_min = knobs.callback_delay_ms_min / 1000
         self._delay_seconds_range = (

@@ -12,13 +12,18 @@ _JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`path` and `query` are as on the wire (percent-encoded), `path` without the query."""
+    """`path` and `query` are as on the wire (percent-encoded), `path` without the query.
+
+    `body_cut`: the body was longer than any limit, and what is here is only its beginning.
+    """
 
     method: str
     path: str
     query: str
     authorization: str
     body: bytes
+    content_type: str = ""
+    body_cut: bool = False
 
     def form(self) -> dict[str, str]:
         """The form of the body; the last of repeated fields wins.

@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-# Most records are a few hundred bytes; the longest has 1,600 escaped characters and a long URL.
+# Most records are a few hundred bytes; those of emails may have many megabytes.
 _READ_BYTES = 1 << 10
-_READ_BYTES_MAX = 1 << 16
+_READ_GROWTH = 1 << 6
 
 
 class Journal:
@@ -63,9 +63,13 @@ class Journal:
 
     def read(self, offset: int) -> list[Any]:
         """The record at an offset given by `append` or `replay`."""
-        line = os.pread(self._descriptor, _READ_BYTES, offset)
-        if b"\n" not in line:
-            line = os.pread(self._descriptor, _READ_BYTES_MAX, offset)
+        size = _READ_BYTES
+        line = os.pread(self._descriptor, size, offset)
+        while b"\n" not in line:
+            if len(line) < size:
+                raise ValueError(f"no whole record at {offset}")
+            size *= _READ_GROWTH
+            line = os.pread(self._descriptor, size, offset)
         record: list[Any] = orjson.loads(line[: line.index(b"\n")])
         return record
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from services.sandbox.fates import Fates
 from services.sandbox.knobs import Knobs
+from services.sandbox.sendgrid.fates import EmailFates
 
 _log = structlog.get_logger("sandbox")
 
@@ -31,7 +32,7 @@ class KnobStore:
         current = initial
         if path is not None and path.exists():
             current = _kept_knobs(path, initial)
-        self.fates = Fates(current, seed)
+        self._put_in_force(current)
 
     @property
     def knobs(self) -> Knobs:
@@ -43,7 +44,11 @@ class KnobStore:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             kept = _Kept(initial=self._initial, current=knobs)
             replace_file(self._path, kept.model_dump_json().encode())
+        self._put_in_force(knobs)
+
+    def _put_in_force(self, knobs: Knobs) -> None:
         self.fates = Fates(knobs, self.seed)
+        self.email_fates = EmailFates(knobs.email, self.seed)
 
 
 def _kept_knobs(path: Path, initial: Knobs) -> Knobs:

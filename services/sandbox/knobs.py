@@ -1,9 +1,11 @@
-"""The knobs: how the sandbox misbehaves. One model, so that this file is the whole list."""
+"""The knobs: how the sandbox misbehaves. One model: Twilio's here, SendGrid's under `email`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from services.sandbox.sendgrid.knobs import EmailKnobs
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 TwilioCode = Annotated[int, Field(ge=10_000, le=99_999)]
@@ -72,6 +74,9 @@ class Knobs(BaseModel):
     )
     list_lag_seconds: float = Field(
         default=0.0, ge=0, le=3_600, description="Younger messages are missing from the list."
+    )
+    email: EmailKnobs = Field(
+        default_factory=EmailKnobs, description="The knobs of the SendGrid half."
     )
 
     @field_validator("callback_statuses")

@@ -48,8 +48,25 @@ class SandboxSettings(BaseSettings):
     inbound_url: str | None = Field(
         default=None, description="Where inbound messages are posted; none: they are only recorded."
     )
+    sendgrid_api_key: str = Field(
+        default="SG.5a17d0b0c5a17d0b0c5a17.d0b0c5a17d0b0c5a17d0b0c5a17d0b0c5a17d0b0c5a",
+        min_length=1,
+        repr=False,
+        description="Bearer key of SendGrid's API.",
+    )
+    sendgrid_verified_senders: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("campaigns@outreach.example",),
+        description="Addresses that may send, comma-separated.",
+    )
+    sendgrid_domains: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("mail.outreach.example",),
+        description="Authenticated domains, of which every address may send, comma-separated.",
+    )
+    sendgrid_event_url: str | None = Field(
+        default=None, description="Where SendGrid's events are posted; none: nowhere."
+    )
     data_dir: Path | None = Field(
-        default=None, description="Directory of the journal; none: it ends with the process."
+        default=None, description="Directory of the journals; none: they end with the process."
     )
     seed: str = Field(default="outreach", min_length=1, max_length=64, description="Of all fates.")
     knobs: Knobs = Field(default_factory=Knobs, description="Initial knobs, as JSON.")
@@ -57,7 +74,14 @@ class SandboxSettings(BaseSettings):
         default=64, ge=1, le=1024, description="Webhooks under way at once."
     )
 
-    @field_validator("sender_numbers", mode="before")
+    @field_validator("sendgrid_verified_senders", "sendgrid_domains")
+    @classmethod
+    def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(str.lower, value))
+
+    @field_validator(
+        "sender_numbers", "sendgrid_verified_senders", "sendgrid_domains", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return (

@@ -135,7 +135,7 @@ class _Connection(asyncio.Protocol):
 
 
 class WebhookClient:
-    """Posts forms; as many connections as there are posts at a time, which the caller limits."""
+    """Posts bodies; as many connections as there are posts at a time, which the caller limits."""
 
     def __init__(self) -> None:
         self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
@@ -149,6 +149,7 @@ class WebhookClient:
         *,
         connect_timeout_seconds: float,
         read_timeout_seconds: float,
+        content_type: str = "application/x-www-form-urlencoded",
     ) -> int:
         """Status of the answer. `headers` are lines, each ended by CRLF.
 
@@ -158,7 +159,7 @@ class WebhookClient:
         origin, target = split_url(url)
         request = (
             f"POST {target} HTTP/1.1\r\nHost: {origin.host_header}\r\n{headers}"
-            "Content-Type: application/x-www-form-urlencoded\r\n"
+            f"Content-Type: {content_type}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
         connection = self._kept(origin) or await self._connect(origin, connect_timeout_seconds)
