@@ -40,12 +40,12 @@ class SlowProvider:
     def prepare(
         self, content: delivery_pb2.CampaignContent, account: delivery_pb2.ProviderAccount
     ) -> None:
-        raise NotImplementedError
+        raise AssertionError("not asked for in these tests")
 
     async def look_up(
         self, prepared: None, attempt: delivery_pb2.UnknownAttempt
     ) -> AttemptOutcome | None:
-        raise NotImplementedError
+        raise AssertionError("not asked for in these tests")
 
     async def send(
         self,
