@@ -15,7 +15,7 @@ import structlog
 from twilio.request_validator import RequestValidator
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.local.embedded import EmbeddedNats, temporary_data_dir
+from outreach.local.embedded import EmbeddedNats
 from outreach.sending.attempt_token import TokenKey
 from tests.sender_rig import TOKEN_KEY, Rig, sender_rig
 from tests.waiting import eventually
@@ -402,7 +402,7 @@ async def test_health_says_what_is_not_connected(rig: Rig) -> None:
 
 
 async def test_without_nats_or_campaign_service_webhooks_are_put_off(tmp_path: Path) -> None:
-    server = EmbeddedNats(temporary_data_dir())
+    server = EmbeddedNats(tmp_path / "nats")
     async with server, sender_rig(server.url, tmp_path, sender_drain_seconds_max=1.0) as rig:
         await rig.send(1)
         await eventually(lambda: rig.campaign.statuses() == {"SENT": 1}, 10, "all is set up")
