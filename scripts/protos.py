@@ -6,6 +6,7 @@ git revision: `python -m scripts.protos breaking main`.
 
 import argparse
 import filecmp
+import os
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,10 @@ def _protoc(protos: Path, *arguments: str) -> None:
         f"-I{well_known}",
         *arguments,
     ]
-    subprocess.run([*command, *_sources(protos)], check=True, cwd=protos)
+    # protoc looks for its plugins in PATH; ours are beside this Python, whether or not its environment is activated.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    environment = {**os.environ, "PATH": path}
+    subprocess.run([*command, *_sources(protos)], check=True, cwd=protos, env=environment)
 
 
 def generate(target: Path) -> None:
