@@ -58,6 +58,8 @@ CATALOGUE: Mapping[str, ErrorEntry] = MappingProxyType(
             CAMPAIGN_NOT_FOUND="The organisation has no campaign with this id.",
             MESSAGE_NOT_FOUND="The campaign has no message with this number.",
             UPLOAD_NOT_FOUND="The campaign has no such upload; it may have been replaced.",
+            ATTACHMENT_NOT_FOUND="The campaign has no such attachment.",
+            TEST_SEND_NOT_FOUND="The organisation has no such test send; they are kept for 7 days.",
         ),
         **_entries(
             StatusCode.UNAVAILABLE,
@@ -78,6 +80,7 @@ CATALOGUE: Mapping[str, ErrorEntry] = MappingProxyType(
             StatusCode.RESOURCE_EXHAUSTED,
             WATCHER_TOO_SLOW="The watcher did not read fast enough. Watch again with its last "
             "token.",
+            TEST_SENDS_BUSY="Too many test sends are under way. Try again when they have ended.",
         ),
         **_entries(
             StatusCode.ABORTED,
@@ -111,9 +114,11 @@ CATALOGUE: Mapping[str, ErrorEntry] = MappingProxyType(
             FIELD_IMMUTABLE="The field can't be changed.",
             FIELD_UNKNOWN="There is no such field, or it can't be set here.",
             TEMPLATE_EMPTY="The template has no text.",
-            TEMPLATE_TOO_LONG="The text is longer than an SMS may be, whatever its variables.",
+            TEMPLATE_TOO_LONG="The template is longer than a message may be, whatever its variables.",
             TEMPLATE_MALFORMED="The template has a placeholder that can't be read.",
             TEMPLATE_UNKNOWN_PLACEHOLDER="No column of the contacts provides the placeholder.",
+            TEMPLATE_UNSUBSCRIBE_URL_MISSING="The email has no `{{unsubscribe_url}}`.",
+            SENDER_NOT_VERIFIED="The provider has not verified this sender for the organisation.",
             FILE_NOT_CSV="The file is not a CSV text.",
             FILE_EMPTY="The file is empty.",
             FILE_HEADER_ONLY="The file has a header and no rows.",
@@ -131,6 +136,9 @@ CATALOGUE: Mapping[str, ErrorEntry] = MappingProxyType(
             VARIABLE_NAME_INVALID="A variable's name is a letter or `_`, then letters, digits "
             "and `_`.",
             VARIABLE_NAME_DUPLICATE="Two columns have the same variable name.",
+            ATTACHMENT_TYPE_BLOCKED="Mail programs block this type of file: it can be executed.",
+            ATTACHMENTS_TOO_LARGE="The attachments are larger together than an email may be.",
+            ATTACHMENT_CHECKSUM_MISMATCH="The file that arrived is not the one that was announced.",
         ),
     }
 )

@@ -118,6 +118,27 @@ MISSING_VARIABLE_POLICY_SKIP: MissingVariablePolicy.ValueType  # 2
 """The message is not sent; it ends FAILED with reason MISSING_VARIABLE."""
 Global___MissingVariablePolicy: _TypeAlias = MissingVariablePolicy  # noqa: Y015
 
+class _Alignment:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AlignmentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Alignment.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ALIGNMENT_UNSPECIFIED: _Alignment.ValueType  # 0
+    """The block's own default: left for texts, center for buttons and images."""
+    ALIGNMENT_LEFT: _Alignment.ValueType  # 1
+    ALIGNMENT_CENTER: _Alignment.ValueType  # 2
+    ALIGNMENT_RIGHT: _Alignment.ValueType  # 3
+
+class Alignment(_Alignment, metaclass=_AlignmentEnumTypeWrapper): ...
+
+ALIGNMENT_UNSPECIFIED: Alignment.ValueType  # 0
+"""The block's own default: left for texts, center for buttons and images."""
+ALIGNMENT_LEFT: Alignment.ValueType  # 1
+ALIGNMENT_CENTER: Alignment.ValueType  # 2
+ALIGNMENT_RIGHT: Alignment.ValueType  # 3
+Global___Alignment: _TypeAlias = Alignment  # noqa: Y015
+
 class _ColumnRole:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -191,6 +212,8 @@ class Campaign(_message.Message):
     STOP_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_WARNINGS_FIELD_NUMBER: _builtins.int
+    EMAIL_SIZE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, given by the system."""
     name: _builtins.str
@@ -252,6 +275,14 @@ class Campaign(_message.Message):
     def failure(self) -> Global___CampaignFailure:
         """Set when the status is FAILED."""
 
+    @_builtins.property
+    def template_warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateWarning]:
+        """What does not keep the template from being sent, and should be looked at; email only."""
+
+    @_builtins.property
+    def email_size(self) -> Global___EmailSize:
+        """Set for an email campaign whose template could be compiled."""
+
     def __init__(
         self,
         *,
@@ -277,10 +308,12 @@ class Campaign(_message.Message):
         stop_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         failure: Global___CampaignFailure | None = ...,
+        template_warnings: _abc.Iterable[Global___TemplateWarning] | None = ...,
+        email_size: Global___EmailSize | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "content", b"content", "counts", b"counts", "create_time", b"create_time", "email", b"email", "end_time", b"end_time", "failure", b"failure", "sms", b"sms", "start_time", b"start_time", "stop_time", b"stop_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "content", b"content", "counts", b"counts", "create_time", b"create_time", "email", b"email", "email_size", b"email_size", "end_time", b"end_time", "failure", b"failure", "sms", b"sms", "start_time", b"start_time", "stop_time", b"stop_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_actions", b"allowed_actions", "channel", b"channel", "columns", b"columns", "contacts", b"contacts", "content", b"content", "counts", b"counts", "create_time", b"create_time", "description", b"description", "email", b"email", "end_time", b"end_time", "etag", b"etag", "failure", b"failure", "id", b"id", "missing_variable_policy", b"missing_variable_policy", "name", b"name", "revision", b"revision", "run", b"run", "sms", b"sms", "start_time", b"start_time", "status", b"status", "stop_time", b"stop_time", "template_problems", b"template_problems", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_actions", b"allowed_actions", "channel", b"channel", "columns", b"columns", "contacts", b"contacts", "content", b"content", "counts", b"counts", "create_time", b"create_time", "description", b"description", "email", b"email", "email_size", b"email_size", "end_time", b"end_time", "etag", b"etag", "failure", b"failure", "id", b"id", "missing_variable_policy", b"missing_variable_policy", "name", b"name", "revision", b"revision", "run", b"run", "sms", b"sms", "start_time", b"start_time", "status", b"status", "stop_time", b"stop_time", "template_problems", b"template_problems", "template_warnings", b"template_warnings", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["sms", "email"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
@@ -358,18 +391,26 @@ class EmailContent(_message.Message):
     REPLY_TO_FIELD_NUMBER: _builtins.int
     PREHEADER_FIELD_NUMBER: _builtins.int
     HTML_FIELD_NUMBER: _builtins.int
+    MJML_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Variables allowed. No line breaks."""
     preheader: _builtins.str
-    """The line that mail programs show beside the subject."""
+    """The line that mail programs show beside the subject; up to 500 characters, variables allowed."""
     html: _builtins.str
-    """HTML with variables; must contain `{{unsubscribe_url}}`."""
+    """HTML code: a whole document or a fragment."""
+    mjml: _builtins.str
+    """MJML (mjml.io)."""
     text: _builtins.str
-    """The plain-text part. Empty: made from the HTML."""
+    """The plain-text part; up to 1 MB. Empty: made from the HTML."""
     @_builtins.property
     def reply_to(self) -> Global___EmailAddress:
         """A verified sender. Not set: `from`."""
+
+    @_builtins.property
+    def blocks(self) -> Global___EmailBlocks:
+        """Blocks, as the visual editor makes them. They are kept as given."""
 
     def __init__(
         self,
@@ -378,15 +419,363 @@ class EmailContent(_message.Message):
         reply_to: Global___EmailAddress | None = ...,
         preheader: _builtins.str = ...,
         html: _builtins.str = ...,
+        mjml: _builtins.str = ...,
+        blocks: Global___EmailBlocks | None = ...,
         text: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "reply_to", b"reply_to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "body", b"body", "from", b"from", "html", b"html", "mjml", b"mjml", "reply_to", b"reply_to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "html", b"html", "preheader", b"preheader", "reply_to", b"reply_to", "subject", b"subject", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "body", b"body", "from", b"from", "html", b"html", "mjml", b"mjml", "preheader", b"preheader", "reply_to", b"reply_to", "subject", b"subject", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["html", "mjml", "blocks"]  # noqa: Y015
+    _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
+
+Global___EmailContent: _TypeAlias = EmailContent  # noqa: Y015
+
+@_typing.final
+class EmailBlocks(_message.Message):
+    """An email made of blocks, from top to bottom. Texts and URLs may hold variables, and are plain: what looks like
+    markup is text.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    STYLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmailBlock]: ...
+    @_builtins.property
+    def style(self) -> Global___EmailStyle:
+        """Not set: the default of each of its fields."""
+
+    def __init__(
+        self,
+        *,
+        blocks: _abc.Iterable[Global___EmailBlock] | None = ...,
+        style: Global___EmailStyle | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["style", b"style"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "style", b"style"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EmailContent: _TypeAlias = EmailContent  # noqa: Y015
+Global___EmailBlocks: _TypeAlias = EmailBlocks  # noqa: Y015
+
+@_typing.final
+class EmailBlock(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADING_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    BUTTON_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    DIVIDER_FIELD_NUMBER: _builtins.int
+    SPACER_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def heading(self) -> Global___HeadingBlock: ...
+    @_builtins.property
+    def text(self) -> Global___TextBlock: ...
+    @_builtins.property
+    def button(self) -> Global___ButtonBlock: ...
+    @_builtins.property
+    def image(self) -> Global___ImageBlock: ...
+    @_builtins.property
+    def divider(self) -> Global___DividerBlock: ...
+    @_builtins.property
+    def spacer(self) -> Global___SpacerBlock: ...
+    @_builtins.property
+    def columns(self) -> Global___ColumnsBlock:
+        """Not inside of columns."""
+
+    def __init__(
+        self,
+        *,
+        heading: Global___HeadingBlock | None = ...,
+        text: Global___TextBlock | None = ...,
+        button: Global___ButtonBlock | None = ...,
+        image: Global___ImageBlock | None = ...,
+        divider: Global___DividerBlock | None = ...,
+        spacer: Global___SpacerBlock | None = ...,
+        columns: Global___ColumnsBlock | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "button", b"button", "columns", b"columns", "divider", b"divider", "heading", b"heading", "image", b"image", "spacer", b"spacer", "text", b"text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "button", b"button", "columns", b"columns", "divider", b"divider", "heading", b"heading", "image", b"image", "spacer", b"spacer", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_block: _TypeAlias = _typing.Literal["heading", "text", "button", "image", "divider", "spacer", "columns"]  # noqa: Y015
+    _WhichOneofArgType_block: _TypeAlias = _typing.Literal["block", b"block"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_block) -> _WhichOneofReturnType_block | None: ...
+
+Global___EmailBlock: _TypeAlias = EmailBlock  # noqa: Y015
+
+@_typing.final
+class HeadingBlock(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    level: _builtins.int
+    """1 to 3; 0 means 1."""
+    alignment: Global___Alignment.ValueType
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        level: _builtins.int = ...,
+        alignment: Global___Alignment.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "level", b"level", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeadingBlock: _TypeAlias = HeadingBlock  # noqa: Y015
+
+@_typing.final
+class TextBlock(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPANS_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
+    alignment: Global___Alignment.ValueType
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextSpan]: ...
+    def __init__(
+        self,
+        *,
+        spans: _abc.Iterable[Global___TextSpan] | None = ...,
+        alignment: Global___Alignment.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextBlock: _TypeAlias = TextBlock  # noqa: Y015
+
+@_typing.final
+class TextSpan(_message.Message):
+    """A run of text in one style. Line breaks are kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    BOLD_FIELD_NUMBER: _builtins.int
+    ITALIC_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    bold: _builtins.bool
+    italic: _builtins.bool
+    link: _builtins.str
+    """A URL; empty: no link."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        bold: _builtins.bool = ...,
+        italic: _builtins.bool = ...,
+        link: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bold", b"bold", "italic", b"italic", "link", b"link", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextSpan: _TypeAlias = TextSpan  # noqa: Y015
+
+@_typing.final
+class ButtonBlock(_message.Message):
+    """A link that looks like a button."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    url: _builtins.str
+    alignment: Global___Alignment.ValueType
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        url: _builtins.str = ...,
+        alignment: Global___Alignment.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "label", b"label", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ButtonBlock: _TypeAlias = ButtonBlock  # noqa: Y015
+
+@_typing.final
+class ImageBlock(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    ALT_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    WIDTH_PX_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    alt: _builtins.str
+    """For those who see no images."""
+    link: _builtins.str
+    """A URL; empty: no link."""
+    width_px: _builtins.int
+    """0: as wide as its column."""
+    alignment: Global___Alignment.ValueType
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        alt: _builtins.str = ...,
+        link: _builtins.str = ...,
+        width_px: _builtins.int = ...,
+        alignment: Global___Alignment.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "alt", b"alt", "link", b"link", "url", b"url", "width_px", b"width_px"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageBlock: _TypeAlias = ImageBlock  # noqa: Y015
+
+@_typing.final
+class DividerBlock(_message.Message):
+    """A thin line."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DividerBlock: _TypeAlias = DividerBlock  # noqa: Y015
+
+@_typing.final
+class SpacerBlock(_message.Message):
+    """Empty room."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_PX_FIELD_NUMBER: _builtins.int
+    height_px: _builtins.int
+    """1 to 200; 0 means 20."""
+    def __init__(
+        self,
+        *,
+        height_px: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height_px", b"height_px"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpacerBlock: _TypeAlias = SpacerBlock  # noqa: Y015
+
+@_typing.final
+class ColumnsBlock(_message.Message):
+    """Two to four columns side by side, below each other on a narrow screen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmailColumn]: ...
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[Global___EmailColumn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ColumnsBlock: _TypeAlias = ColumnsBlock  # noqa: Y015
+
+@_typing.final
+class EmailColumn(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmailBlock]: ...
+    def __init__(
+        self,
+        *,
+        blocks: _abc.Iterable[Global___EmailBlock] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmailColumn: _TypeAlias = EmailColumn  # noqa: Y015
+
+@_typing.final
+class EmailStyle(_message.Message):
+    """Colours are `#rrggbb`. An empty field is its default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WIDTH_PX_FIELD_NUMBER: _builtins.int
+    FONT_FAMILY_FIELD_NUMBER: _builtins.int
+    TEXT_COLOR_FIELD_NUMBER: _builtins.int
+    LINK_COLOR_FIELD_NUMBER: _builtins.int
+    PAGE_COLOR_FIELD_NUMBER: _builtins.int
+    CONTENT_COLOR_FIELD_NUMBER: _builtins.int
+    BUTTON_COLOR_FIELD_NUMBER: _builtins.int
+    BUTTON_TEXT_COLOR_FIELD_NUMBER: _builtins.int
+    width_px: _builtins.int
+    """320 to 800; 0 means 600."""
+    font_family: _builtins.str
+    """As CSS lists them."""
+    text_color: _builtins.str
+    link_color: _builtins.str
+    page_color: _builtins.str
+    content_color: _builtins.str
+    button_color: _builtins.str
+    button_text_color: _builtins.str
+    def __init__(
+        self,
+        *,
+        width_px: _builtins.int = ...,
+        font_family: _builtins.str = ...,
+        text_color: _builtins.str = ...,
+        link_color: _builtins.str = ...,
+        page_color: _builtins.str = ...,
+        content_color: _builtins.str = ...,
+        button_color: _builtins.str = ...,
+        button_text_color: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["button_color", b"button_color", "button_text_color", b"button_text_color", "content_color", b"content_color", "font_family", b"font_family", "link_color", b"link_color", "page_color", b"page_color", "text_color", b"text_color", "width_px", b"width_px"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmailStyle: _TypeAlias = EmailStyle  # noqa: Y015
 
 @_typing.final
 class EmailAddress(_message.Message):
@@ -560,6 +949,61 @@ class TemplateProblem(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TemplateProblem: _TypeAlias = TemplateProblem  # noqa: Y015
+
+@_typing.final
+class TemplateWarning(_message.Message):
+    """Something in a template that its author should look at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field, as in `email.html`."""
+    code: _builtins.str
+    """For programs, as in CLIPPED_BY_GMAIL; docs/api.md lists them."""
+    description: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        code: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "description", b"description", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateWarning: _TypeAlias = TemplateWarning  # noqa: Y015
+
+@_typing.final
+class EmailSize(_message.Message):
+    """The size of an email before values are in it, in bytes of UTF-8, without attachments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HTML_BYTES_FIELD_NUMBER: _builtins.int
+    TEXT_BYTES_FIELD_NUMBER: _builtins.int
+    html_bytes: _builtins.int
+    """Gmail shows no more than 102 KB of it (warning CLIPPED_BY_GMAIL)."""
+    text_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        html_bytes: _builtins.int = ...,
+        text_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["html_bytes", b"html_bytes", "text_bytes", b"text_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmailSize: _TypeAlias = EmailSize  # noqa: Y015
 
 @_typing.final
 class CampaignFailure(_message.Message):
@@ -737,7 +1181,10 @@ class UpdateCampaignRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of name, description, sms, sms.body, sms.sender, sms.validity_period, email and its fields, missing_variable_policy."""
+        """Of name, description, sms, sms.body, sms.sender, sms.validity_period, email, email.subject, email.from,
+        email.reply_to, email.preheader, email.html, email.mjml, email.blocks, email.text, missing_variable_policy. Naming
+        another form of the body replaces the one there was.
+        """
 
     def __init__(
         self,
@@ -911,6 +1358,7 @@ class PreviewCampaignResponse(_message.Message):
 
     SMS_FIELD_NUMBER: _builtins.int
     MISSING_VARIABLES_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sms(self) -> Global___SmsPreview:
         """Set for an SMS campaign."""
@@ -919,19 +1367,64 @@ class PreviewCampaignResponse(_message.Message):
     def missing_variables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Variables without value and fallback: their placeholders stand in the text as they are."""
 
+    @_builtins.property
+    def email(self) -> Global___EmailPreview:
+        """Set for an email campaign."""
+
     def __init__(
         self,
         *,
         sms: Global___SmsPreview | None = ...,
         missing_variables: _abc.Iterable[_builtins.str] | None = ...,
+        email: Global___EmailPreview | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sms", b"sms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "sms", b"sms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_variables", b"missing_variables", "sms", b"sms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "missing_variables", b"missing_variables", "sms", b"sms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewCampaignResponse: _TypeAlias = PreviewCampaignResponse  # noqa: Y015
+
+@_typing.final
+class EmailPreview(_message.Message):
+    """The email as one recipient would get it. `{{unsubscribe_url}}` is a made-up link."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PREHEADER_FIELD_NUMBER: _builtins.int
+    HTML_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    preheader: _builtins.str
+    html: _builtins.str
+    text: _builtins.str
+    @_builtins.property
+    def size(self) -> Global___EmailSize:
+        """With the values in it."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateWarning]: ...
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        preheader: _builtins.str = ...,
+        html: _builtins.str = ...,
+        text: _builtins.str = ...,
+        size: Global___EmailSize | None = ...,
+        warnings: _abc.Iterable[Global___TemplateWarning] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["html", b"html", "preheader", b"preheader", "size", b"size", "subject", b"subject", "text", b"text", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmailPreview: _TypeAlias = EmailPreview  # noqa: Y015
 
 @_typing.final
 class SmsPreview(_message.Message):
@@ -1033,6 +1526,7 @@ class EstimateCampaignResponse(_message.Message):
     SKIPPED_FIELD_NUMBER: _builtins.int
     TOO_LONG_FIELD_NUMBER: _builtins.int
     SMS_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
     to_send: _builtins.int
     """Contacts that a run would hand to the provider."""
     suppressed: _builtins.int
@@ -1051,6 +1545,10 @@ class EstimateCampaignResponse(_message.Message):
     def sms(self) -> Global___SmsEstimate:
         """Set for an SMS campaign."""
 
+    @_builtins.property
+    def email(self) -> Global___EmailEstimate:
+        """Set for an email campaign."""
+
     def __init__(
         self,
         *,
@@ -1061,14 +1559,47 @@ class EstimateCampaignResponse(_message.Message):
         skipped: _builtins.int = ...,
         too_long: _builtins.int = ...,
         sms: Global___SmsEstimate | None = ...,
+        email: Global___EmailEstimate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sms", b"sms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "sms", b"sms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_by_variable", b"missing_by_variable", "missing_variables", b"missing_variables", "skipped", b"skipped", "sms", b"sms", "suppressed", b"suppressed", "to_send", b"to_send", "too_long", b"too_long"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "missing_by_variable", b"missing_by_variable", "missing_variables", b"missing_variables", "skipped", b"skipped", "sms", b"sms", "suppressed", b"suppressed", "to_send", b"to_send", "too_long", b"too_long"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EstimateCampaignResponse: _TypeAlias = EstimateCampaignResponse  # noqa: Y015
+
+@_typing.final
+class EmailEstimate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_BYTES_FIELD_NUMBER: _builtins.int
+    SENDING_TIME_FIELD_NUMBER: _builtins.int
+    attachments_bytes: _builtins.int
+    """All attachments together, in bytes."""
+    @_builtins.property
+    def template(self) -> Global___EmailSize:
+        """The template as it stands."""
+
+    @_builtins.property
+    def sending_time(self) -> _duration_pb2.Duration:
+        """At the organisation's pace; not set when there is no pace."""
+
+    def __init__(
+        self,
+        *,
+        template: Global___EmailSize | None = ...,
+        attachments_bytes: _builtins.int = ...,
+        sending_time: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sending_time", b"sending_time", "template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments_bytes", b"attachments_bytes", "sending_time", b"sending_time", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmailEstimate: _TypeAlias = EmailEstimate  # noqa: Y015
 
 @_typing.final
 class SmsEstimate(_message.Message):

@@ -121,6 +121,8 @@ class CampaignServiceServicer:
     def UpdateCampaign(self, request, context):
         """Changes the fields the mask names. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless CREATED or READY;
         ABORTED (ETAG_MISMATCH) when somebody else changed the campaign meanwhile.
+        A sender of an email, here and in CreateCampaign, has to be verified at the provider: INVALID_ARGUMENT with a
+        violation SENDER_NOT_VERIFIED that names those that are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

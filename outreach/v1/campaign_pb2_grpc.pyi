@@ -52,6 +52,8 @@ class CampaignServiceStub:
     UpdateCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.UpdateCampaignRequest, _campaign_pb2.Campaign]
     """Changes the fields the mask names. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless CREATED or READY;
     ABORTED (ETAG_MISMATCH) when somebody else changed the campaign meanwhile.
+    A sender of an email, here and in CreateCampaign, has to be verified at the provider: INVALID_ARGUMENT with a
+    violation SENDER_NOT_VERIFIED that names those that are.
     """
     GetDisclaimer: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.GetDisclaimerRequest, _campaign_pb2.Disclaimer]
     """The text that has to be accepted with every run."""
@@ -89,6 +91,8 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     UpdateCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.UpdateCampaignRequest, _campaign_pb2.Campaign]  # type: ignore[assignment]
     """Changes the fields the mask names. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless CREATED or READY;
     ABORTED (ETAG_MISMATCH) when somebody else changed the campaign meanwhile.
+    A sender of an email, here and in CreateCampaign, has to be verified at the provider: INVALID_ARGUMENT with a
+    violation SENDER_NOT_VERIFIED that names those that are.
     """
     GetDisclaimer: _aio.UnaryUnaryMultiCallable[_campaign_pb2.GetDisclaimerRequest, _campaign_pb2.Disclaimer]  # type: ignore[assignment]
     """The text that has to be accepted with every run."""
@@ -147,6 +151,8 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_campaign_pb2.Campaign, _abc.Awaitable[_campaign_pb2.Campaign]]:
         """Changes the fields the mask names. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless CREATED or READY;
         ABORTED (ETAG_MISMATCH) when somebody else changed the campaign meanwhile.
+        A sender of an email, here and in CreateCampaign, has to be verified at the provider: INVALID_ARGUMENT with a
+        violation SENDER_NOT_VERIFIED that names those that are.
         """
 
     @_abc_1.abstractmethod

@@ -60,6 +60,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TEMPLATE_TOO_LONG: _ErrorReason.ValueType  # 41
     ERROR_REASON_TEMPLATE_MALFORMED: _ErrorReason.ValueType  # 42
     ERROR_REASON_TEMPLATE_UNKNOWN_PLACEHOLDER: _ErrorReason.ValueType  # 43
+    ERROR_REASON_TEMPLATE_UNSUBSCRIBE_URL_MISSING: _ErrorReason.ValueType  # 44
+    ERROR_REASON_SENDER_NOT_VERIFIED: _ErrorReason.ValueType  # 45
     ERROR_REASON_FILE_NOT_CSV: _ErrorReason.ValueType  # 50
     """Uploaded files."""
     ERROR_REASON_FILE_EMPTY: _ErrorReason.ValueType  # 51
@@ -78,6 +80,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MAPPING_DUPLICATE_COLUMN: _ErrorReason.ValueType  # 73
     ERROR_REASON_VARIABLE_NAME_INVALID: _ErrorReason.ValueType  # 74
     ERROR_REASON_VARIABLE_NAME_DUPLICATE: _ErrorReason.ValueType  # 75
+    ERROR_REASON_ATTACHMENT_NOT_FOUND: _ErrorReason.ValueType  # 80
+    """Attachments."""
+    ERROR_REASON_ATTACHMENT_TYPE_BLOCKED: _ErrorReason.ValueType  # 81
+    ERROR_REASON_ATTACHMENTS_TOO_LARGE: _ErrorReason.ValueType  # 82
+    ERROR_REASON_ATTACHMENT_CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 83
+    ERROR_REASON_TEST_SEND_NOT_FOUND: _ErrorReason.ValueType  # 90
+    """Test sends."""
+    ERROR_REASON_TEST_SENDS_BUSY: _ErrorReason.ValueType  # 91
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Sent as `google.rpc.ErrorInfo.reason` without the prefix, domain `outreach`, with metadata;
@@ -122,6 +132,8 @@ ERROR_REASON_TEMPLATE_EMPTY: ErrorReason.ValueType  # 40
 ERROR_REASON_TEMPLATE_TOO_LONG: ErrorReason.ValueType  # 41
 ERROR_REASON_TEMPLATE_MALFORMED: ErrorReason.ValueType  # 42
 ERROR_REASON_TEMPLATE_UNKNOWN_PLACEHOLDER: ErrorReason.ValueType  # 43
+ERROR_REASON_TEMPLATE_UNSUBSCRIBE_URL_MISSING: ErrorReason.ValueType  # 44
+ERROR_REASON_SENDER_NOT_VERIFIED: ErrorReason.ValueType  # 45
 ERROR_REASON_FILE_NOT_CSV: ErrorReason.ValueType  # 50
 """Uploaded files."""
 ERROR_REASON_FILE_EMPTY: ErrorReason.ValueType  # 51
@@ -140,4 +152,12 @@ ERROR_REASON_MAPPING_UNKNOWN_COLUMN: ErrorReason.ValueType  # 72
 ERROR_REASON_MAPPING_DUPLICATE_COLUMN: ErrorReason.ValueType  # 73
 ERROR_REASON_VARIABLE_NAME_INVALID: ErrorReason.ValueType  # 74
 ERROR_REASON_VARIABLE_NAME_DUPLICATE: ErrorReason.ValueType  # 75
+ERROR_REASON_ATTACHMENT_NOT_FOUND: ErrorReason.ValueType  # 80
+"""Attachments."""
+ERROR_REASON_ATTACHMENT_TYPE_BLOCKED: ErrorReason.ValueType  # 81
+ERROR_REASON_ATTACHMENTS_TOO_LARGE: ErrorReason.ValueType  # 82
+ERROR_REASON_ATTACHMENT_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 83
+ERROR_REASON_TEST_SEND_NOT_FOUND: ErrorReason.ValueType  # 90
+"""Test sends."""
+ERROR_REASON_TEST_SENDS_BUSY: ErrorReason.ValueType  # 91
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

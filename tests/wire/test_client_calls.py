@@ -3,11 +3,25 @@ import re
 import pytest
 
 from outreach.client import OutreachClient
-from outreach.v1 import campaign_pb2, contact_pb2, message_pb2, watch_pb2
+from outreach.v1 import (
+    attachment_pb2,
+    campaign_pb2,
+    contact_pb2,
+    message_pb2,
+    test_send_pb2,
+    watch_pb2,
+)
 
 METHODS = [
     (service.name, method.name)
-    for module in (campaign_pb2, contact_pb2, message_pb2, watch_pb2)
+    for module in (
+        attachment_pb2,
+        campaign_pb2,
+        contact_pb2,
+        message_pb2,
+        test_send_pb2,
+        watch_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -23,8 +37,10 @@ def test_every_public_rpc_has_a_client_method(service: str, method: str) -> None
 
 def test_the_public_services_are_known() -> None:
     assert {service for service, _ in METHODS} == {
+        "AttachmentService",
         "CampaignService",
         "ContactService",
         "MessageService",
+        "TestSendService",
         "WatchService",
     }

@@ -37,6 +37,15 @@ RPCS = {
         "GetMessage": "GetMessageRequest → Message",
         "ListMessages": "ListMessagesRequest → ListMessagesResponse",
     },
+    "AttachmentService": {
+        "UploadAttachment": "stream UploadAttachmentRequest → Attachment",
+        "ListAttachments": "ListAttachmentsRequest → ListAttachmentsResponse",
+        "DeleteAttachment": "DeleteAttachmentRequest → DeleteAttachmentResponse",
+    },
+    "TestSendService": {
+        "CreateTestSend": "CreateTestSendRequest → TestSend",
+        "GetTestSend": "GetTestSendRequest → TestSend",
+    },
     "WatchService": {
         "WatchCampaign": "WatchCampaignRequest → stream WatchCampaignResponse",
         "WatchCampaigns": "WatchCampaignsRequest → stream WatchCampaignsResponse",
@@ -45,6 +54,10 @@ RPCS = {
         "Deliver": "stream DeliverRequest → stream DeliverResponse",
         "GetCampaignContent": "GetCampaignContentRequest → CampaignContent",
         "GetProviderAccount": "GetProviderAccountRequest → ProviderAccount",
+        "GetAttachment": "GetAttachmentRequest → stream GetAttachmentResponse",
+        "ListProviderAccounts": "ListProviderAccountsRequest → ListProviderAccountsResponse",
+        "ReportAccountCheck": "ReportAccountCheckRequest → ReportAccountCheckResponse",
+        "GetRecipient": "GetRecipientRequest → GetRecipientResponse",
     },
 }
 

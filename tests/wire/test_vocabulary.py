@@ -18,7 +18,14 @@ ENUMS = {
     if block.kind == "enum"
 }
 #: Proto enums that the domain has no use for.
-WIRE_ONLY = {"ColumnRole", "ErrorReason", "SmsEncoding", "ClaimState", "OptOutAction"}
+WIRE_ONLY = {
+    "Alignment",
+    "ClaimState",
+    "ColumnRole",
+    "ErrorReason",
+    "OptOutAction",
+    "SmsEncoding",
+}
 #: Vocabulary that is not on the wire.
 STORE_ONLY = {"Role"}
 WORDS = {

@@ -315,9 +315,12 @@ class ClaimedMessage(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     RECIPIENT_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
+    RECIPIENT_HASH_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     attempt: _builtins.int
     recipient: _builtins.str
+    recipient_hash: _builtins.bytes
+    """Email: stands for the recipient in an unsubscribe link (16 bytes, keyed); also when the campaign is gone."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The contact's values in column order; an empty string is a missing value."""
@@ -329,10 +332,11 @@ class ClaimedMessage(_message.Message):
         attempt: _builtins.int = ...,
         recipient: _builtins.str = ...,
         values: _abc.Iterable[_builtins.str] | None = ...,
+        recipient_hash: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "number", b"number", "recipient", b"recipient", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "number", b"number", "recipient", b"recipient", "recipient_hash", b"recipient_hash", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -470,10 +474,22 @@ class OptOut(_message.Message):
     RECIPIENT_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    RECIPIENT_HASH_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     organisation_id: _builtins.str
     channel: _channel_pb2.Channel.ValueType
     recipient: _builtins.str
+    """Who, in one of three ways: as the provider names them (`recipient`), by their hash (`recipient_hash`), or as the
+    recipient of a message (`campaign_id` and `number`; nothing happens when the campaign is gone).
+    """
     action: Global___OptOutAction.ValueType
+    recipient_hash: _builtins.bytes
+    campaign_id: _builtins.str
+    number: _builtins.int
+    source: _builtins.str
+    """How they did: `reply`, `link`, `provider`, `spam_report`."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When the provider told us."""
@@ -486,10 +502,14 @@ class OptOut(_message.Message):
         recipient: _builtins.str = ...,
         action: Global___OptOutAction.ValueType = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        recipient_hash: _builtins.bytes = ...,
+        campaign_id: _builtins.str = ...,
+        number: _builtins.int = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "channel", b"channel", "organisation_id", b"organisation_id", "recipient", b"recipient", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "campaign_id", b"campaign_id", "channel", b"channel", "number", b"number", "organisation_id", b"organisation_id", "recipient", b"recipient", "recipient_hash", b"recipient_hash", "source", b"source", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -694,11 +714,18 @@ class CampaignContent(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     VARIABLE_NAMES_FIELD_NUMBER: _builtins.int
     MISSING_VARIABLE_POLICY_FIELD_NUMBER: _builtins.int
+    COMPILED_EMAIL_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
+    IS_TEST_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     organisation_id: _builtins.str
     content_hash: _builtins.str
     channel: _channel_pb2.Channel.ValueType
     missing_variable_policy: _campaign_pb2.MissingVariablePolicy.ValueType
+    compiled_email: _builtins.bytes
+    """Email: what `outreach.email` compiled of the template (JSON of CompiledEmail)."""
+    is_test: _builtins.bool
+    """A test send: the provider is told, where it has a place for that."""
     @_builtins.property
     def sms(self) -> _campaign_pb2.SmsContent: ...
     @_builtins.property
@@ -706,6 +733,10 @@ class CampaignContent(_message.Message):
     @_builtins.property
     def variable_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The variables in the order of ClaimedMessage.values."""
+
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentAttachment]:
+        """Email: fetched one by one with GetAttachment."""
 
     def __init__(
         self,
@@ -718,14 +749,226 @@ class CampaignContent(_message.Message):
         email: _campaign_pb2.EmailContent | None = ...,
         variable_names: _abc.Iterable[_builtins.str] | None = ...,
         missing_variable_policy: _campaign_pb2.MissingVariablePolicy.ValueType = ...,
+        compiled_email: _builtins.bytes = ...,
+        attachments: _abc.Iterable[Global___ContentAttachment] | None = ...,
+        is_test: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "sms", b"sms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "channel", b"channel", "content_hash", b"content_hash", "email", b"email", "missing_variable_policy", b"missing_variable_policy", "organisation_id", b"organisation_id", "sms", b"sms", "variable_names", b"variable_names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "campaign_id", b"campaign_id", "channel", b"channel", "compiled_email", b"compiled_email", "content_hash", b"content_hash", "email", b"email", "is_test", b"is_test", "missing_variable_policy", b"missing_variable_policy", "organisation_id", b"organisation_id", "sms", b"sms", "variable_names", b"variable_names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CampaignContent: _TypeAlias = CampaignContent  # noqa: Y015
+
+@_typing.final
+class ContentAttachment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    file_name: _builtins.str
+    content_type: _builtins.str
+    size_bytes: _builtins.int
+    sha256: _builtins.str
+    """Lower-case hexadecimal."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        file_name: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "file_name", b"file_name", "id", b"id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContentAttachment: _TypeAlias = ContentAttachment  # noqa: Y015
+
+@_typing.final
+class GetAttachmentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_ID_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    attachment_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        attachment_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_id", b"attachment_id", "campaign_id", b"campaign_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAttachmentRequest: _TypeAlias = GetAttachmentRequest  # noqa: Y015
+
+@_typing.final
+class GetAttachmentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """At most 1 MiB; in order."""
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAttachmentResponse: _TypeAlias = GetAttachmentResponse  # noqa: Y015
+
+@_typing.final
+class ListProviderAccountsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    channel: _channel_pb2.Channel.ValueType
+    def __init__(
+        self,
+        *,
+        channel: _channel_pb2.Channel.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProviderAccountsRequest: _TypeAlias = ListProviderAccountsRequest  # noqa: Y015
+
+@_typing.final
+class ListProviderAccountsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANISATION_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def organisation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        organisation_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organisation_ids", b"organisation_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProviderAccountsResponse: _TypeAlias = ListProviderAccountsResponse  # noqa: Y015
+
+@_typing.final
+class ReportAccountCheckRequest(_message.Message):
+    """The state of an account at its provider."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANISATION_ID_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    SENDER_ADDRESSES_FIELD_NUMBER: _builtins.int
+    SENDER_DOMAINS_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    organisation_id: _builtins.str
+    channel: _channel_pb2.Channel.ValueType
+    fault: _builtins.str
+    """What keeps the account from sending, for people; empty: nothing."""
+    @_builtins.property
+    def sender_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses that may send."""
+
+    @_builtins.property
+    def sender_domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Domains of which every address may send."""
+
+    def __init__(
+        self,
+        *,
+        organisation_id: _builtins.str = ...,
+        channel: _channel_pb2.Channel.ValueType = ...,
+        sender_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        sender_domains: _abc.Iterable[_builtins.str] | None = ...,
+        fault: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "fault", b"fault", "organisation_id", b"organisation_id", "sender_addresses", b"sender_addresses", "sender_domains", b"sender_domains"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportAccountCheckRequest: _TypeAlias = ReportAccountCheckRequest  # noqa: Y015
+
+@_typing.final
+class ReportAccountCheckResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportAccountCheckResponse: _TypeAlias = ReportAccountCheckResponse  # noqa: Y015
+
+@_typing.final
+class GetRecipientRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRecipientRequest: _TypeAlias = GetRecipientRequest  # noqa: Y015
+
+@_typing.final
+class GetRecipientResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    recipient: _builtins.str
+    def __init__(
+        self,
+        *,
+        recipient: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recipient", b"recipient"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRecipientResponse: _TypeAlias = GetRecipientResponse  # noqa: Y015
 
 @_typing.final
 class GetProviderAccountRequest(_message.Message):
@@ -755,24 +998,58 @@ class ProviderAccount(_message.Message):
 
     ORGANISATION_ID_FIELD_NUMBER: _builtins.int
     TWILIO_FIELD_NUMBER: _builtins.int
+    SENDGRID_FIELD_NUMBER: _builtins.int
     organisation_id: _builtins.str
     @_builtins.property
     def twilio(self) -> Global___TwilioAccount:
         """Set for CHANNEL_SMS."""
+
+    @_builtins.property
+    def sendgrid(self) -> Global___SendGridAccount:
+        """Set for CHANNEL_EMAIL."""
 
     def __init__(
         self,
         *,
         organisation_id: _builtins.str = ...,
         twilio: Global___TwilioAccount | None = ...,
+        sendgrid: Global___SendGridAccount | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["twilio", b"twilio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sendgrid", b"sendgrid", "twilio", b"twilio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["organisation_id", b"organisation_id", "twilio", b"twilio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organisation_id", b"organisation_id", "sendgrid", b"sendgrid", "twilio", b"twilio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderAccount: _TypeAlias = ProviderAccount  # noqa: Y015
+
+@_typing.final
+class SendGridAccount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_KEY_FIELD_NUMBER: _builtins.int
+    WEBHOOK_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    PUSH_SUPPRESSIONS_FIELD_NUMBER: _builtins.int
+    api_key: _builtins.str
+    """Secret."""
+    webhook_public_key: _builtins.str
+    """Verifies the event webhook (base64 of its DER); empty: the sender asks SendGrid for it."""
+    push_suppressions: _builtins.bool
+    """Unsubscribes are entered in SendGrid's own global suppressions too."""
+    def __init__(
+        self,
+        *,
+        api_key: _builtins.str = ...,
+        webhook_public_key: _builtins.str = ...,
+        push_suppressions: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "push_suppressions", b"push_suppressions", "webhook_public_key", b"webhook_public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendGridAccount: _TypeAlias = SendGridAccount  # noqa: Y015
 
 @_typing.final
 class TwilioAccount(_message.Message):

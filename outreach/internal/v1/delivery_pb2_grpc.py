@@ -50,6 +50,26 @@ class DeliveryServiceStub:
                 request_serializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.GetProviderAccountRequest.SerializeToString,
                 response_deserializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.ProviderAccount.FromString,
                 _registered_method=True)
+        self.GetAttachment = channel.unary_stream(
+                '/outreach.internal.v1.DeliveryService/GetAttachment',
+                request_serializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.GetAttachmentRequest.SerializeToString,
+                response_deserializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.GetAttachmentResponse.FromString,
+                _registered_method=True)
+        self.ListProviderAccounts = channel.unary_unary(
+                '/outreach.internal.v1.DeliveryService/ListProviderAccounts',
+                request_serializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.ListProviderAccountsRequest.SerializeToString,
+                response_deserializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.ListProviderAccountsResponse.FromString,
+                _registered_method=True)
+        self.ReportAccountCheck = channel.unary_unary(
+                '/outreach.internal.v1.DeliveryService/ReportAccountCheck',
+                request_serializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.ReportAccountCheckRequest.SerializeToString,
+                response_deserializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.ReportAccountCheckResponse.FromString,
+                _registered_method=True)
+        self.GetRecipient = channel.unary_unary(
+                '/outreach.internal.v1.DeliveryService/GetRecipient',
+                request_serializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.GetRecipientRequest.SerializeToString,
+                response_deserializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.GetRecipientResponse.FromString,
+                _registered_method=True)
 
 
 class DeliveryServiceServicer:
@@ -78,6 +98,35 @@ class DeliveryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAttachment(self, request, context):
+        """One attachment of a campaign; immutable for its id. NOT_FOUND (ATTACHMENT_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProviderAccounts(self, request, context):
+        """The organisations that have an account of the channel, for checks of the accounts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportAccountCheck(self, request, context):
+        """What a sender found out about an account at its provider. Safe to repeat; the latest counts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRecipient(self, request, context):
+        """The recipient of one message, for a provider's own suppression list. NOT_FOUND (MESSAGE_NOT_FOUND) when the
+        campaign is gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeliveryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +144,26 @@ def add_DeliveryServiceServicer_to_server(servicer, server):
                     servicer.GetProviderAccount,
                     request_deserializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.GetProviderAccountRequest.FromString,
                     response_serializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.ProviderAccount.SerializeToString,
+            ),
+            'GetAttachment': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetAttachment,
+                    request_deserializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.GetAttachmentRequest.FromString,
+                    response_serializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.GetAttachmentResponse.SerializeToString,
+            ),
+            'ListProviderAccounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProviderAccounts,
+                    request_deserializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.ListProviderAccountsRequest.FromString,
+                    response_serializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.ListProviderAccountsResponse.SerializeToString,
+            ),
+            'ReportAccountCheck': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportAccountCheck,
+                    request_deserializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.ReportAccountCheckRequest.FromString,
+                    response_serializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.ReportAccountCheckResponse.SerializeToString,
+            ),
+            'GetRecipient': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRecipient,
+                    request_deserializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.GetRecipientRequest.FromString,
+                    response_serializer=outreach_dot_internal_dot_v1_dot_delivery__pb2.GetRecipientResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +248,114 @@ class DeliveryService:
             '/outreach.internal.v1.DeliveryService/GetProviderAccount',
             outreach_dot_internal_dot_v1_dot_delivery__pb2.GetProviderAccountRequest.SerializeToString,
             outreach_dot_internal_dot_v1_dot_delivery__pb2.ProviderAccount.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAttachment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/outreach.internal.v1.DeliveryService/GetAttachment',
+            outreach_dot_internal_dot_v1_dot_delivery__pb2.GetAttachmentRequest.SerializeToString,
+            outreach_dot_internal_dot_v1_dot_delivery__pb2.GetAttachmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProviderAccounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/outreach.internal.v1.DeliveryService/ListProviderAccounts',
+            outreach_dot_internal_dot_v1_dot_delivery__pb2.ListProviderAccountsRequest.SerializeToString,
+            outreach_dot_internal_dot_v1_dot_delivery__pb2.ListProviderAccountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportAccountCheck(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/outreach.internal.v1.DeliveryService/ReportAccountCheck',
+            outreach_dot_internal_dot_v1_dot_delivery__pb2.ReportAccountCheckRequest.SerializeToString,
+            outreach_dot_internal_dot_v1_dot_delivery__pb2.ReportAccountCheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRecipient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/outreach.internal.v1.DeliveryService/GetRecipient',
+            outreach_dot_internal_dot_v1_dot_delivery__pb2.GetRecipientRequest.SerializeToString,
+            outreach_dot_internal_dot_v1_dot_delivery__pb2.GetRecipientResponse.FromString,
             options,
             channel_credentials,
             insecure,

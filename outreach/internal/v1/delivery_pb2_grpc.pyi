@@ -41,6 +41,16 @@ class DeliveryServiceStub:
     """A campaign's content; immutable for a content hash, so a sender caches it."""
     GetProviderAccount: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.GetProviderAccountRequest, _delivery_pb2.ProviderAccount]
     """How an organisation reaches its provider. Contains secrets: never logged, never stored by a sender."""
+    GetAttachment: _grpc.UnaryStreamMultiCallable[_delivery_pb2.GetAttachmentRequest, _delivery_pb2.GetAttachmentResponse]
+    """One attachment of a campaign; immutable for its id. NOT_FOUND (ATTACHMENT_NOT_FOUND)."""
+    ListProviderAccounts: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.ListProviderAccountsRequest, _delivery_pb2.ListProviderAccountsResponse]
+    """The organisations that have an account of the channel, for checks of the accounts."""
+    ReportAccountCheck: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.ReportAccountCheckRequest, _delivery_pb2.ReportAccountCheckResponse]
+    """What a sender found out about an account at its provider. Safe to repeat; the latest counts."""
+    GetRecipient: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.GetRecipientRequest, _delivery_pb2.GetRecipientResponse]
+    """The recipient of one message, for a provider's own suppression list. NOT_FOUND (MESSAGE_NOT_FOUND) when the
+    campaign is gone.
+    """
 
 @_typing.type_check_only
 class DeliveryServiceAsyncStub(DeliveryServiceStub):
@@ -55,6 +65,16 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     """A campaign's content; immutable for a content hash, so a sender caches it."""
     GetProviderAccount: _aio.UnaryUnaryMultiCallable[_delivery_pb2.GetProviderAccountRequest, _delivery_pb2.ProviderAccount]  # type: ignore[assignment]
     """How an organisation reaches its provider. Contains secrets: never logged, never stored by a sender."""
+    GetAttachment: _aio.UnaryStreamMultiCallable[_delivery_pb2.GetAttachmentRequest, _delivery_pb2.GetAttachmentResponse]  # type: ignore[assignment]
+    """One attachment of a campaign; immutable for its id. NOT_FOUND (ATTACHMENT_NOT_FOUND)."""
+    ListProviderAccounts: _aio.UnaryUnaryMultiCallable[_delivery_pb2.ListProviderAccountsRequest, _delivery_pb2.ListProviderAccountsResponse]  # type: ignore[assignment]
+    """The organisations that have an account of the channel, for checks of the accounts."""
+    ReportAccountCheck: _aio.UnaryUnaryMultiCallable[_delivery_pb2.ReportAccountCheckRequest, _delivery_pb2.ReportAccountCheckResponse]  # type: ignore[assignment]
+    """What a sender found out about an account at its provider. Safe to repeat; the latest counts."""
+    GetRecipient: _aio.UnaryUnaryMultiCallable[_delivery_pb2.GetRecipientRequest, _delivery_pb2.GetRecipientResponse]  # type: ignore[assignment]
+    """The recipient of one message, for a provider's own suppression list. NOT_FOUND (MESSAGE_NOT_FOUND) when the
+    campaign is gone.
+    """
 
 class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Between the campaign service and its senders. Callers carry the internal token."""
@@ -84,5 +104,39 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_pb2.ProviderAccount, _abc.Awaitable[_delivery_pb2.ProviderAccount]]:
         """How an organisation reaches its provider. Contains secrets: never logged, never stored by a sender."""
+
+    @_abc_1.abstractmethod
+    def GetAttachment(
+        self,
+        request: _delivery_pb2.GetAttachmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_delivery_pb2.GetAttachmentResponse], _abc.AsyncIterator[_delivery_pb2.GetAttachmentResponse]]:
+        """One attachment of a campaign; immutable for its id. NOT_FOUND (ATTACHMENT_NOT_FOUND)."""
+
+    @_abc_1.abstractmethod
+    def ListProviderAccounts(
+        self,
+        request: _delivery_pb2.ListProviderAccountsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.ListProviderAccountsResponse, _abc.Awaitable[_delivery_pb2.ListProviderAccountsResponse]]:
+        """The organisations that have an account of the channel, for checks of the accounts."""
+
+    @_abc_1.abstractmethod
+    def ReportAccountCheck(
+        self,
+        request: _delivery_pb2.ReportAccountCheckRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.ReportAccountCheckResponse, _abc.Awaitable[_delivery_pb2.ReportAccountCheckResponse]]:
+        """What a sender found out about an account at its provider. Safe to repeat; the latest counts."""
+
+    @_abc_1.abstractmethod
+    def GetRecipient(
+        self,
+        request: _delivery_pb2.GetRecipientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.GetRecipientResponse, _abc.Awaitable[_delivery_pb2.GetRecipientResponse]]:
+        """The recipient of one message, for a provider's own suppression list. NOT_FOUND (MESSAGE_NOT_FOUND) when the
+        campaign is gone.
+        """
 
 def add_DeliveryServiceServicer_to_server(servicer: DeliveryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
