@@ -4,6 +4,7 @@ These are what the domain, the store and the senders speak; only the rpc rooms k
 """
 
 from enum import IntEnum
+from typing import Final
 
 
 class Channel(IntEnum):
@@ -86,6 +87,21 @@ class Outcome(IntEnum):
     FAILED = 7
     DEFERRED = 8
     OPTED_OUT = 9
+
+
+#: Of several things learned about one attempt the highest counts, whoever puts them together. Evidence that something
+#: was sent beats "handed back"; a bounce after delivery beats the delivery.
+OUTCOME_RANK: Final[dict[Outcome, int]] = {
+    Outcome.NOT_FOUND: 0,
+    Outcome.UNKNOWN: 1,
+    Outcome.HANDED_BACK: 2,
+    Outcome.ACCEPTED: 3,
+    Outcome.DEFERRED: 4,
+    Outcome.REJECTED: 5,
+    Outcome.OPTED_OUT: 6,
+    Outcome.DELIVERED: 7,
+    Outcome.FAILED: 8,
+}
 
 
 class MissingVariablePolicy(IntEnum):

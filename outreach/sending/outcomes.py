@@ -2,23 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.vocabulary import FailureReason, Outcome
-
-#: Of two things learned about the same attempt the higher one is kept.
-_RANK: Final = {
-    Outcome.NOT_FOUND: 0,
-    Outcome.UNKNOWN: 1,
-    Outcome.HANDED_BACK: 2,
-    Outcome.ACCEPTED: 3,
-    Outcome.DEFERRED: 4,
-    Outcome.REJECTED: 5,
-    Outcome.FAILED: 5,
-    Outcome.OPTED_OUT: 5,
-    Outcome.DELIVERED: 6,
-}
+from outreach.vocabulary import OUTCOME_RANK, FailureReason, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +53,8 @@ def merged(first: AttemptOutcome, second: AttemptOutcome) -> AttemptOutcome:
 
     The higher rank wins; the provider's id and the segments are kept from wherever they were known.
     """
-    high, low = (second, first) if _RANK[second.outcome] > _RANK[first.outcome] else (first, second)
+    second_wins = OUTCOME_RANK[second.outcome] > OUTCOME_RANK[first.outcome]
+    high, low = (second, first) if second_wins else (first, second)
     return AttemptOutcome(
         high.number,
         high.attempt,
