@@ -108,7 +108,7 @@ def inbox_consumer(channel: Channel) -> ConsumerConfig:
 
 
 def suppressions_consumer(channel: Channel) -> ConsumerConfig:
-    """The durable consumer that pushes suppressions to the provider; apart from the inbox, which it must not hold up."""
+    """The durable consumer that pushes suppressions to the provider: its own, so that it holds up no report."""
     return ConsumerConfig(
         durable_name=f"{channel_token(channel)}-suppressions",
         filter_subject=suppressions_subject(channel),
