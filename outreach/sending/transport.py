@@ -3,14 +3,15 @@
 (The providers' own packages post a create again when told to retry, ignore time-outs or have none.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
 import aiohttp
 from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import BytesPayload
+from aiohttp.http_writer import StreamWriter
+from aiohttp.payload import Payload
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -22,40 +23,75 @@ KEEPALIVE_SECONDS_MAX: Final = 10.0
 CREATED_BYTES_MAX: Final = 64 * 1024
 LISTED_BYTES_MAX: Final = 8 * 1024 * 1024
 DNS_CACHE_SECONDS: Final = 30
+#: Large bodies go out in portions: others have their turn in between.
+FLUSH_BYTES: Final = 256 * 1024
 
 _SKIPPED_HEADERS: Final = frozenset((hdrs.ACCEPT_ENCODING,))
 
 
-class BegunPayload(BytesPayload):
-    """A body that tells when its first byte is about to leave.
+class BegunPayload(Payload):
+    """A body that tells when the request is about to be whole.
 
-    aiohttp holds the headers back until the body's first write and sends both together, so before
-    `begin` returns nothing has left. When `begin` raises, nothing will. When aiohttp finds the
-    connection closed as it writes, nothing has left either (`refused`).
+    All its pieces but the last one leave first, and have been handed to the kernel when `begin` is
+    called; only then the last one leaves. With a single piece nothing leaves before `begin`: aiohttp
+    holds the headers back until the body's first write and sends both together.
+
+    A request without its end is none: when `begin` raises, or the connection was lost before, it
+    certainly was not processed, and aiohttp closes the connection.
     """
 
-    def __init__(self, body: bytes, content_type: str, begin: Callable[[], None]) -> None:
-        super().__init__(body, content_type=content_type)
-        self._body = body
+    _value: Sequence[bytes]
+
+    def __init__(
+        self, pieces: Sequence[bytes], content_type: str, begin: Callable[[], None]
+    ) -> None:
+        super().__init__(pieces, content_type=content_type)
+        self._size = sum(map(len, pieces))
         self._begin = begin
+        self._is_over = False
         self.begun = False
-        self.refused = False
+
+    def end(self) -> None:
+        """The request is over; if it has not begun, it never will."""
+        self._is_over = True
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return b"".join(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
 
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
-        assert content_length is None or content_length >= len(self._body)
+        assert content_length is None or content_length == self._size
+        assert isinstance(writer, StreamWriter)
+        for piece in self._value[:-1]:
+            await _flush(writer, piece)
+        transport = writer.transport
+        if self._is_over or transport is None or transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("closed before the request began")
         self._begin()
         self.begun = True
-        try:
-            await writer.write(self._body)
-        except aiohttp.ClientConnectionResetError:
-            self.refused = True
-            raise
+        await writer.write(self._value[-1])
+
+
+async def _flush(writer: StreamWriter, piece: bytes) -> None:
+    """Write in portions, each of which the kernel has when the next one follows."""
+    transport = writer.transport
+    if transport is not None:
+        transport.set_write_buffer_limits(high=0)  # else "drained" means: not much is left
+    rest = memoryview(piece)
+    for start in range(0, len(rest), FLUSH_BYTES):
+        await writer.write(rest[start : start + FLUSH_BYTES])
+        await writer.drain()
 
 
 class NothingLeft(Exception):
-    """No byte of the request left this host. Says the name of the error, nothing else."""
+    """No byte of the request left this host, or its end did not: nothing can have been created.
+
+    Says the name of the error, nothing else.
+    """
 
 
 class AnswerLost(Exception):
@@ -118,9 +154,13 @@ class HttpTransport:
                 status = response.status
                 body = await _read(response, CREATED_BYTES_MAX)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            if payload.refused or not payload.begun:
+            if not payload.begun:
                 raise NothingLeft(type(error).__name__) from None
             raise AnswerLost(type(error).__name__, status) from None
+        finally:
+            payload.end()
+        if status >= 500 and not payload.begun:
+            raise NothingLeft(f"HTTP {status}")
         return HttpAnswer(status, body, response.headers)
 
     async def get(self, url: URL, headers: CIMultiDict[str]) -> HttpAnswer | None:

@@ -81,8 +81,12 @@ class TwilioProvider:
         return 1
 
     def prepare(
-        self, content: delivery_pb2.CampaignContent, account: delivery_pb2.ProviderAccount
+        self,
+        content: delivery_pb2.CampaignContent,
+        account: delivery_pb2.ProviderAccount,
+        attachments: Sequence[bytes],
     ) -> PreparedSms:
+        assert not attachments, "an SMS has none"
         twilio = account.twilio
         sender = content.sms.sender if content.sms.HasField("sender") else twilio.sender
         if sender.WhichOneof("sender") is None:

@@ -32,4 +32,4 @@ class TwilioTransport(HttpTransport):
         self, url: URL, headers: CIMultiDict[str], form: bytes, begin: Callable[[], None]
     ) -> HttpAnswer:
         """Post a form. Raises NothingLeft or AnswerLost; `begin` is called as `Provider` says."""
-        return await self.post_payload(url, headers, BegunPayload(form, FORM_TYPE, begin))
+        return await self.post_payload(url, headers, BegunPayload((form,), FORM_TYPE, begin))

@@ -12,7 +12,7 @@ import structlog
 
 from outreach.internal.v1 import delivery_pb2
 from outreach.recipients import recipient_hash
-from outreach.vocabulary import Channel, FailureReason, MessageStatus, Outcome
+from outreach.vocabulary import OUTCOME_RANK, Channel, FailureReason, MessageStatus, Outcome
 from services.campaign.delivery.changes import (
     QUERIES,
     LockedCampaign,
@@ -22,7 +22,6 @@ from services.campaign.delivery.changes import (
     record_changes,
 )
 from services.campaign.domain.lifecycle import (
-    OUTCOME_RANK,
     OUTCOME_TARGET,
     edge_codes,
     report_edges,
