@@ -4,7 +4,6 @@ These are what the domain, the store and the senders speak; only the rpc rooms k
 """
 
 from enum import IntEnum
-from typing import Final
 
 
 class Channel(IntEnum):
@@ -89,9 +88,9 @@ class Outcome(IntEnum):
     OPTED_OUT = 9
 
 
-#: Of several things learned about one attempt the highest counts, whoever puts them together. Evidence that something
-#: was sent beats "handed back"; a bounce after delivery beats the delivery.
-OUTCOME_RANK: Final[dict[Outcome, int]] = {
+#: Of several reports about one attempt the highest counts. Evidence that something was sent beats "handed back", and
+#: a bounce beats the delivery that it follows.
+OUTCOME_RANK: dict[Outcome, int] = {
     Outcome.NOT_FOUND: 0,
     Outcome.UNKNOWN: 1,
     Outcome.HANDED_BACK: 2,

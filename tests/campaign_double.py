@@ -18,6 +18,7 @@ from outreach.vocabulary import Outcome
 
 Deliver = grpc.aio.ServicerContext[delivery_pb2.DeliverRequest, delivery_pb2.DeliverResponse]
 
+ATTACHMENT_CHUNK_BYTES = 1024 * 1024
 TOKEN = "internal-token-of-the-tests-0123456789"
 
 
@@ -80,6 +81,9 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
         self.lose_claim_answers = 0
         self.unknown_due: list[delivery_pb2.UnknownAttempt] = []
         self.keep_batches = True
+        self.attachments: dict[str, bytes] = {}
+        self.attachment_calls: list[str] = []
+        self.account_checks: list[delivery_pb2.ReportAccountCheckRequest] = []
         self._cut = asyncio.Event()
 
     def add(self, count: int, *, prefix: str = "+4179000") -> None:
@@ -276,6 +280,54 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
                 sender=campaign_pb2.SmsSender(messaging_service_sid=self.messaging_service_sid),
             ),
         )
+
+    async def GetAttachment(  # noqa: N802 - the RPC's name
+        self,
+        request: delivery_pb2.GetAttachmentRequest,
+        context: grpc.aio.ServicerContext[
+            delivery_pb2.GetAttachmentRequest, delivery_pb2.GetAttachmentResponse
+        ],
+    ) -> AsyncIterator[delivery_pb2.GetAttachmentResponse]:
+        self.attachment_calls.append(request.attachment_id)
+        assert request.campaign_id == str(self.campaign_id)
+        content = self.attachments.get(request.attachment_id)
+        if content is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such attachment")
+        for start in range(0, len(content), ATTACHMENT_CHUNK_BYTES):
+            chunk = content[start : start + ATTACHMENT_CHUNK_BYTES]
+            yield delivery_pb2.GetAttachmentResponse(chunk=chunk)
+
+    async def ListProviderAccounts(  # noqa: N802 - the RPC's name
+        self,
+        request: delivery_pb2.ListProviderAccountsRequest,
+        context: grpc.aio.ServicerContext[
+            delivery_pb2.ListProviderAccountsRequest, delivery_pb2.ListProviderAccountsResponse
+        ],
+    ) -> delivery_pb2.ListProviderAccountsResponse:
+        organisations = [str(self.organisation_id)] if self.has_account else []
+        return delivery_pb2.ListProviderAccountsResponse(organisation_ids=organisations)
+
+    async def ReportAccountCheck(  # noqa: N802 - the RPC's name
+        self,
+        request: delivery_pb2.ReportAccountCheckRequest,
+        context: grpc.aio.ServicerContext[
+            delivery_pb2.ReportAccountCheckRequest, delivery_pb2.ReportAccountCheckResponse
+        ],
+    ) -> delivery_pb2.ReportAccountCheckResponse:
+        self.account_checks.append(request)
+        return delivery_pb2.ReportAccountCheckResponse()
+
+    async def GetRecipient(  # noqa: N802 - the RPC's name
+        self,
+        request: delivery_pb2.GetRecipientRequest,
+        context: grpc.aio.ServicerContext[
+            delivery_pb2.GetRecipientRequest, delivery_pb2.GetRecipientResponse
+        ],
+    ) -> delivery_pb2.GetRecipientResponse:
+        message = self.messages.get(request.number)
+        if message is None or request.campaign_id != str(self.campaign_id):
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such message")
+        return delivery_pb2.GetRecipientResponse(recipient=message.recipient)
 
     @asynccontextmanager
     async def serving(self, port: int = 0) -> AsyncIterator[str]:

@@ -53,8 +53,9 @@ def merged(first: AttemptOutcome, second: AttemptOutcome) -> AttemptOutcome:
 
     The higher rank wins; the provider's id and the segments are kept from wherever they were known.
     """
-    second_wins = OUTCOME_RANK[second.outcome] > OUTCOME_RANK[first.outcome]
-    high, low = (second, first) if second_wins else (first, second)
+    high, low = first, second
+    if OUTCOME_RANK[second.outcome] > OUTCOME_RANK[first.outcome]:
+        high, low = second, first
     return AttemptOutcome(
         high.number,
         high.attempt,
@@ -78,25 +79,45 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Divided:
+    """Nothing was created, and the messages may not stay together in one request.
+
+    `outcomes` are known for some of them; all the others are in `parcels`, each smaller than what
+    was to be sent, and each becomes a request of its own under the same claim.
+    """
+
+    outcomes: Sequence[AttemptOutcome]
+    parcels: Sequence[Sequence[delivery_pb2.ClaimedMessage]]
+
+
+@dataclass(frozen=True, slots=True)
 class Throttled:
-    """The provider had too much to do; nothing was created. The same attempt may be tried again."""
+    """The provider had too much to do; nothing was created. The same attempt may be tried again.
+
+    `retry_after_seconds`: it takes nothing of the account before that.
+    """
 
     concurrent_requests: int | None = None
+    retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """No byte of the request left this host. `cause` is for the log: the name of the error."""
+    """Nothing was sent that could have created anything: no byte left this host, or the request's
+    end did not. `cause` is for the log: the name of the error.
+    """
 
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
 class AccountRefused:
-    """The provider refuses the account: nothing was created, and nothing will be for others."""
+    """The provider refuses the account or the content: nothing was created, and nothing will be for
+    others.
+    """
 
     failure_reason: FailureReason
     provider_code: str
 
 
-Answer = Answered | Throttled | NotSent | AccountRefused
+Answer = Answered | Divided | Throttled | NotSent | AccountRefused

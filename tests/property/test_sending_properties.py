@@ -112,11 +112,11 @@ def batch(*attempts: tuple[int, int]) -> delivery_pb2.ReportBatch:
 
 Step = Callable[[Journal, int], None]
 steps: list[Step] = [
-    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, 1, 1),
-    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, 2, 1),
-    lambda journal, index: journal.not_created(index, CAMPAIGN.bytes, 2, 1),
-    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, 2, 1),
-    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, 3, 4),
+    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, [(1, 1)]),
+    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, [(2, 1)]),
+    lambda journal, index: journal.not_created(index, CAMPAIGN.bytes, [(2, 1)]),
+    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, [(2, 1)]),
+    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, [(3, 4)]),
     lambda journal, index: journal.reports(1, batch((1, 1))),
     lambda journal, index: journal.reports(2, batch((2, 1), (9, 9))),
     lambda journal, index: journal.acked(1),
