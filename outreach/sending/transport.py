@@ -172,6 +172,19 @@ class HttpTransport:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
 
+    async def post_json(
+        self, url: URL, headers: CIMultiDict[str], body: bytes
+    ) -> HttpAnswer | None:
+        """Post what may be posted twice; None when there is no answer, whatever became of it."""
+        try:
+            async with self._session.post(
+                url, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                answer = await _read(response, CREATED_BYTES_MAX)
+                return HttpAnswer(response.status, answer, response.headers)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+
 
 async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
     """The body, cut off where it is longer: what is cut can't be read as JSON any more."""

@@ -94,9 +94,16 @@ class _Asked:
 class WebhookKeys:
     """Verifies signatures, by organisation."""
 
-    def __init__(self, accounts: Accounts, api: SendGridApi) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        api: SendGridApi,
+        *,
+        ask_again_seconds: float = ASK_AGAIN_SECONDS,
+    ) -> None:
         self._accounts = accounts
         self._api = api
+        self._ask_again_seconds = ask_again_seconds
         self._asked: OrderedDict[UUID, _Asked] = OrderedDict()
         self._asking: dict[UUID, asyncio.Lock] = {}
 
@@ -118,7 +125,9 @@ class WebhookKeys:
         if signed.is_by(known):
             return True
         # perhaps it was changed
-        again = await self._ask(organisation_id, account.api_key, older_than=ASK_AGAIN_SECONDS)
+        again = await self._ask(
+            organisation_id, account.api_key, older_than=self._ask_again_seconds
+        )
         return again is not known and signed.is_by(again)
 
     async def _ask(
