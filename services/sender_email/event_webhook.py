@@ -20,6 +20,7 @@ from aiohttp import web
 
 from outreach.jetstream.publisher import NotStored
 from outreach.sending.attempt_token import InvalidToken, TokenKey
+from outreach.sending.endpoint import Refused, read_body
 from outreach.sending.inbox import Inbox, InboxEntry
 from services.sender_email.event_fields import ACCOUNT_EVENT, EVENT, TYPE, kept_fields
 from services.sender_email.webhook_keys import (
@@ -29,7 +30,6 @@ from services.sender_email.webhook_keys import (
     SignedBody,
     WebhookKeys,
 )
-from services.sender_email.webhook_request import Refused, read_body
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 #: Late posts are signed with the time of their event, or of their own: both are taken.

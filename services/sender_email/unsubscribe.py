@@ -15,11 +15,11 @@ from aiohttp import web
 
 from outreach.jetstream.publisher import NotStored
 from outreach.sending.attempt_token import InvalidToken, TokenKey
+from outreach.sending.endpoint import read_body
 from outreach.sending.inbox import Inbox
 from services.sender_email import unsubscribe_pages as pages
 from services.sender_email.events import link_used
 from services.sender_email.suppressions import SuppressionQueue
-from services.sender_email.webhook_request import read_body
 
 #: A mail provider's body has 26 bytes, or a few hundred as multipart.
 BODY_BYTES_MAX: Final = 16 * 1024

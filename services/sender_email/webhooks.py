@@ -5,7 +5,7 @@ from typing import Final
 from aiohttp import web
 
 from outreach.sending.attempt_token import TokenKey
-from outreach.sending.endpoint import HEALTH_PATH, Faults, health
+from outreach.sending.endpoint import HEALTH_PATH, Faults, Refused, health
 from outreach.sending.inbox import Inbox
 from services.sender_email.event_webhook import (
     FUTURE_SECONDS_MAX,
@@ -15,7 +15,6 @@ from services.sender_email.event_webhook import (
 from services.sender_email.suppressions import SuppressionQueue
 from services.sender_email.unsubscribe import UnsubscribeLinks
 from services.sender_email.webhook_keys import WebhookKeys
-from services.sender_email.webhook_request import Refused
 
 #: Followed by the organisation's token.
 EVENTS_PATH: Final = "/sendgrid/events/"
