@@ -35,6 +35,7 @@ from outreach.jetstream.topology import (
 )
 from outreach.sending.attempt_token import UnsubscribeId
 from outreach.sending.contents import CALL_SECONDS_MAX, Accounts
+from outreach.sending.inbox import NUMBER_MAX
 from outreach.sending.stream import Metadata
 from outreach.vocabulary import Channel
 from services.sender_email.sendgrid_api import SendGridApi
@@ -89,8 +90,13 @@ class _Waiting:
     def read(cls, message: Msg) -> "_Waiting":
         """Raises ValueError, KeyError or TypeError for anything else."""
         raw = orjson.loads(message.data)
-        campaign_id = str(UUID(raw["campaign_id"]))
-        return cls(message, UUID(raw["organisation_id"]), campaign_id, int(raw["number"]))
+        organisation_id, campaign_id = (
+            UUID(str(raw[name])) for name in ("organisation_id", "campaign_id")
+        )
+        number = int(raw["number"])
+        if not 0 < number <= NUMBER_MAX:
+            raise ValueError("no message has this number")
+        return cls(message, organisation_id, str(campaign_id), number)
 
 
 class SuppressionPusher:
