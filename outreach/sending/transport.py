@@ -165,10 +165,26 @@ class HttpTransport:
 
     async def get(self, url: URL, headers: CIMultiDict[str]) -> HttpAnswer | None:
         """Get a resource; None when it could not be had."""
+        return await self.ask("GET", url, headers)
+
+    async def ask(
+        self,
+        method: str,
+        url: URL,
+        headers: CIMultiDict[str],
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> HttpAnswer | None:
+        """A request that may be made again; None when there is no answer to it."""
+        if body is not None:
+            headers = CIMultiDict(headers)
+            headers[hdrs.CONTENT_TYPE] = content_type
         try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                body = await _read(response, LISTED_BYTES_MAX)
-                return HttpAnswer(response.status, body, response.headers)
+            async with self._session.request(
+                method, url, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                told = await _read(response, LISTED_BYTES_MAX)
+                return HttpAnswer(response.status, told, response.headers)
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
 
