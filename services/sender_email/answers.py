@@ -37,7 +37,7 @@ _SENDER_FIELDS: Final = frozenset(("from", "reply_to", "reply_to_list"))
 #: Fields that a recipient's own values are in when the content was rendered for them alone.
 _RENDERED_FIELDS: Final = frozenset(("subject", "content"))
 _RECIPIENT_FIELDS: Final = frozenset(("to", "cc", "bcc"))
-_PERSONALIZATION: Final = re.compile(r"personalizations\.([0-9]{1,4})(?:\.(.*))?", re.DOTALL)
+_PERSONALIZATION: Final = re.compile(r"personalizations\.([0-9]{1,9})(?:\.(.*))?", re.DOTALL)
 _NOT_FOR_CODES: Final = re.compile(r"\.[0-9]+(?=\.|$)|[^A-Za-z0-9_.-]")
 
 
@@ -118,7 +118,7 @@ def _refused(asked: Asked, fields: Sequence[str], code: str) -> Answer:
         found = _PERSONALIZATION.fullmatch(field)
         if found is not None and int(found[1]) < len(asked.messages):
             named.setdefault(int(found[1]), (_recipient_reason(found[2] or ""), field))
-        elif found is None and field != "personalizations":
+        elif _root(field) != "personalizations":
             return _refused_for_all(asked, field, code)
     if named:
         rejected = [

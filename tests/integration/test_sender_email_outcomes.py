@@ -191,7 +191,7 @@ async def test_throttled_beyond_the_window_is_handed_back_and_claimed_later(
         await rig.jobs.none_left()
 
 
-def _unknown(campaign: EmailCampaignDouble, number: int) -> delivery_pb2.UnknownAttempt:
+def unknown_attempt(campaign: EmailCampaignDouble, number: int) -> delivery_pb2.UnknownAttempt:
     message = campaign.messages[number]
     attempt = delivery_pb2.UnknownAttempt(
         message=delivery_pb2.ClaimedMessage(
@@ -228,7 +228,7 @@ async def test_what_may_have_gone_out_is_never_sent_again_and_looked_up(
             drop_before_accept_share=0.0,
             drop_after_accept_share=0.0,
         )
-        campaign.unknown_due = [_unknown(campaign, number) for number in range(1, 21)]
+        campaign.unknown_due = [unknown_attempt(campaign, number) for number in range(1, 21)]
         await rig.dispatch(kind="look_up")
         await eventually(
             lambda: all(len(m.outcomes) == 2 for m in campaign.messages.values()), 15, "looked up"
@@ -248,7 +248,7 @@ async def test_a_look_up_tells_of_bounces_with_their_reason(nats_url: str, tmp_p
     async with sender_email_rig(nats_url, tmp_path, knobs=knobs) as rig:
         await rig.send(2)
         await rig.settled({"UNKNOWN": 2})
-        rig.campaign.unknown_due = [_unknown(rig.campaign, 1)]
+        rig.campaign.unknown_due = [unknown_attempt(rig.campaign, 1)]
         await rig.dispatch(kind="look_up")
         await rig.settled({"UNKNOWN": 1, "FAILED": 1})
         report = rig.campaign.messages[1].last
@@ -264,7 +264,7 @@ async def test_a_look_up_that_can_not_be_made_says_nothing(nats_url: str, tmp_pa
     campaign.add(1)
     message = campaign.messages[1]
     message.status, message.attempt, message.claim_time = "UNKNOWN", 1, datetime.now(UTC)
-    campaign.unknown_due = [_unknown(campaign, 1)]
+    campaign.unknown_due = [unknown_attempt(campaign, 1)]
     async with sender_email_rig(nats_url, tmp_path, campaign=campaign) as rig:
         await rig.dispatch(kind="look_up")
         await eventually(lambda: not campaign.unknown_due, 10, "asked for what is due")
