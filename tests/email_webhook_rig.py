@@ -61,7 +61,7 @@ class EmailCampaign(CampaignDouble):
 
     def __init__(self) -> None:
         super().__init__()
-        self.account = delivery_pb2.SendGridAccount(api_key="key")
+        self.sendgrid = delivery_pb2.SendGridAccount(api_key="key")
         self.account_fault: grpc.StatusCode | None = None
         self.recipient_fault: grpc.StatusCode | None = None
         self.recipients_asked = 0
@@ -82,17 +82,17 @@ class EmailCampaign(CampaignDouble):
             message.status = _STATUS_OF[outcome]
             message.last = report
 
+    def account(self) -> delivery_pb2.ProviderAccount:
+        return delivery_pb2.ProviderAccount(
+            organisation_id=str(self.organisation_id), sendgrid=self.sendgrid
+        )
+
     async def GetProviderAccount(  # noqa: N802 - the RPC's name
         self, request: delivery_pb2.GetProviderAccountRequest, context: Any
     ) -> delivery_pb2.ProviderAccount:
-        self.account_calls += 1
         if self.account_fault is not None:
             await context.abort(self.account_fault, "as the test wants it")
-        if not self.has_account or request.organisation_id != str(self.organisation_id):
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no account")
-        return delivery_pb2.ProviderAccount(
-            organisation_id=request.organisation_id, sendgrid=self.account
-        )
+        return await super().GetProviderAccount(request, context)
 
     async def GetRecipient(  # noqa: N802 - the RPC's name
         self, request: delivery_pb2.GetRecipientRequest, context: Any
@@ -286,8 +286,8 @@ async def email_rig(
                     )
                     if forwards:
                         await stream.connected()
-                    if not campaign.account.webhook_public_key and sendgrid_url == NOBODY:
-                        campaign.account.webhook_public_key = rig.webhook_key.public_key
+                    if not campaign.sendgrid.webhook_public_key and sendgrid_url == NOBODY:
+                        campaign.sendgrid.webhook_public_key = rig.webhook_key.public_key
                     yield rig
             finally:
                 for task in running:

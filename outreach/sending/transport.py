@@ -165,23 +165,26 @@ class HttpTransport:
 
     async def get(self, url: URL, headers: CIMultiDict[str]) -> HttpAnswer | None:
         """Get a resource; None when it could not be had."""
-        try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                body = await _read(response, LISTED_BYTES_MAX)
-                return HttpAnswer(response.status, body, response.headers)
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return None
+        return await self.ask("GET", url, headers)
 
-    async def post_json(
-        self, url: URL, headers: CIMultiDict[str], body: bytes
+    async def ask(
+        self,
+        method: str,
+        url: URL,
+        headers: CIMultiDict[str],
+        body: bytes | None = None,
+        content_type: str = "application/json",
     ) -> HttpAnswer | None:
-        """Post what may be posted twice; None when there is no answer, whatever became of it."""
+        """A request that may be made again; None when there is no answer to it."""
+        if body is not None:
+            headers = CIMultiDict(headers)
+            headers[hdrs.CONTENT_TYPE] = content_type
         try:
-            async with self._session.post(
-                url, data=body, headers=headers, allow_redirects=False
+            async with self._session.request(
+                method, url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                answer = await _read(response, CREATED_BYTES_MAX)
-                return HttpAnswer(response.status, answer, response.headers)
+                told = await _read(response, LISTED_BYTES_MAX)
+                return HttpAnswer(response.status, told, response.headers)
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
 

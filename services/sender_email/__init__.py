@@ -1,1 +1,1 @@
-"""The email sender: SendGrid's API and webhooks. What senders share is in `outreach.sending`."""
+"""The email sender: SendGrid behind `outreach.sending`."""

@@ -12,14 +12,13 @@ from services.sender_email.event_webhook import (
     PAST_SECONDS_MAX,
     EventWebhook,
 )
+from services.sender_email.request import UNSUBSCRIBE_PATH
 from services.sender_email.suppressions import SuppressionQueue
 from services.sender_email.unsubscribe import UnsubscribeLinks
 from services.sender_email.webhook_keys import WebhookKeys
 
 #: Followed by the organisation's token.
 EVENTS_PATH: Final = "/sendgrid/events/"
-#: Followed by the recipient's token.
-UNSUBSCRIBE_PATH: Final = "/unsubscribe/"
 
 
 class Webhooks:

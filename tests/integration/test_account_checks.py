@@ -45,7 +45,7 @@ async def test_an_account_in_order_is_reported_with_its_senders(
     )
     with structlog.testing.capture_logs() as lines:
         async with running(chosen) as at:
-            campaign.account.api_key = chosen.sendgrid_api_key
+            campaign.sendgrid.api_key = chosen.sendgrid_api_key
             async with email_rig(
                 nats_url, tmp_path, campaign=campaign, sendgrid_url=at.url, checks=True
             ):
@@ -64,7 +64,7 @@ async def test_a_refused_key_is_a_fault_and_says_nothing_of_senders(
     nats_url: str, tmp_path: Path
 ) -> None:
     campaign = EmailCampaign()
-    campaign.account.api_key = "wrong"
+    campaign.sendgrid.api_key = "wrong"
     async with (
         running(settings()) as at,
         email_rig(nats_url, tmp_path, campaign=campaign, sendgrid_url=at.url, checks=True),
@@ -80,7 +80,7 @@ async def test_a_key_without_the_right_to_send_is_a_fault(nats_url: str, tmp_pat
     campaign = EmailCampaign()
     knobs = Knobs.model_validate({"email": {"scopes": ["whitelabel.read"]}})
     async with running(settings(knobs=knobs)) as at:
-        campaign.account.api_key = at.settings.sendgrid_api_key
+        campaign.sendgrid.api_key = at.settings.sendgrid_api_key
         async with email_rig(
             nats_url, tmp_path, campaign=campaign, sendgrid_url=at.url, checks=True
         ):
@@ -94,7 +94,7 @@ async def test_it_is_checked_again_and_again_with_the_key_of_the_day(
     nats_url: str, tmp_path: Path
 ) -> None:
     campaign = EmailCampaign()
-    campaign.account.api_key = "wrong"
+    campaign.sendgrid.api_key = "wrong"
     async with (
         running(settings()) as at,
         email_rig(
@@ -107,7 +107,7 @@ async def test_it_is_checked_again_and_again_with_the_key_of_the_day(
         ),
     ):
         await eventually(lambda: len(campaign.account_checks) >= 2, 10, "checked again")
-        campaign.account.api_key = at.settings.sendgrid_api_key
+        campaign.sendgrid.api_key = at.settings.sendgrid_api_key
         await eventually(
             lambda: not campaign.account_checks[-1].fault, 10, "the new key is in order"
         )
@@ -135,7 +135,7 @@ async def test_what_fails_is_tried_again_soon(nats_url: str, tmp_path: Path) -> 
             campaign.account_fault = None
             await eventually(failed("no answer"), 10, "no SendGrid")
             async with running(SandboxSettings(http_port=port, seed="test")) as at:
-                campaign.account.api_key = at.settings.sendgrid_api_key
+                campaign.sendgrid.api_key = at.settings.sendgrid_api_key
                 assert (await first_check(campaign)).fault == ""
     assert len(campaign.account_checks) == 1
 

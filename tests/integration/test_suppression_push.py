@@ -31,8 +31,8 @@ async def sandbox(port: int = 0) -> AsyncIterator[Sandbox]:
 
 def campaign_with(api_key: str, count: int = 3) -> EmailCampaign:
     campaign = EmailCampaign()
-    campaign.account.api_key = api_key
-    campaign.account.push_suppressions = True
+    campaign.sendgrid.api_key = api_key
+    campaign.sendgrid.push_suppressions = True
     campaign.add_sent(count)
     return campaign
 
@@ -66,7 +66,7 @@ async def test_where_the_account_does_not_ask_for_it_nobody_is_entered(
 ) -> None:
     async with sandbox() as at:
         campaign = campaign_with(at.settings.sendgrid_api_key)
-        campaign.account.push_suppressions = False
+        campaign.sendgrid.push_suppressions = False
         async with email_rig(
             nats_url, tmp_path, campaign=campaign, sendgrid_url=at.url, pushes=True
         ) as rig:
@@ -82,7 +82,7 @@ async def test_events_of_sendgrids_own_are_not_entered_again(nats_url: str, tmp_
         async with email_rig(
             nats_url, tmp_path, campaign=campaign, sendgrid_url=at.url, pushes=True
         ) as rig:
-            campaign.account.webhook_public_key = rig.webhook_key.public_key
+            campaign.sendgrid.webhook_public_key = rig.webhook_key.public_key
             assert await rig.post_events(rig.event("unsubscribe"), rig.event("spamreport")) == 204
             await rig.none_stored()
             assert len(campaign.opt_outs) == 2
@@ -158,7 +158,7 @@ async def test_what_fails_is_tried_again_until_it_works(nats_url: str, tmp_path:
                 await eventually(put_off("INTERNAL"), 10, "without the recipient")
                 campaign.recipient_fault = None
                 await eventually(put_off("HTTP 401"), 10, "with a key that is refused")
-                campaign.account.api_key = at.settings.sendgrid_api_key
+                campaign.sendgrid.api_key = at.settings.sendgrid_api_key
                 await eventually(lambda: entered(at), 20, "entered")
                 await rig.none_stored()
         assert "example.com" not in str(lines)
@@ -295,7 +295,7 @@ async def test_a_slow_sendgrid_holds_up_no_report(nats_url: str, tmp_path: Path)
             sendgrid_url=f"http://127.0.0.1:{runner.addresses[0][1]}",
             pushes=True,
         ) as rig:
-            campaign.account.webhook_public_key = rig.webhook_key.public_key
+            campaign.sendgrid.webhook_public_key = rig.webhook_key.public_key
             await unsubscribe(rig, 1)
             await eventually(lambda: campaign.recipients_asked, 10, "being entered")
             events = [rig.event("delivered", number) for number in range(1, 51)]

@@ -438,7 +438,7 @@ async def test_without_the_account_events_are_put_off(rig: EmailRig) -> None:
 @pytest.mark.parametrize("key", ["no key", "AAAA", "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE"])
 async def test_with_an_unusable_key_events_are_put_off(rig: EmailRig, key: str) -> None:
     """Not refused: for 24 hours the key can be put right."""
-    rig.campaign.account.webhook_public_key = key
+    rig.campaign.sendgrid.webhook_public_key = key
     rig.accounts.forget(rig.campaign.organisation_id)
     with structlog.testing.capture_logs() as lines:
         assert await rig.post_events(rig.event("delivered")) == 503

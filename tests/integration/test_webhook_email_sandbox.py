@@ -125,7 +125,7 @@ async def test_what_becomes_of_messages_is_what_the_ledger_says(
             nats_url, tmp_path, campaign=campaign, sendgrid_url=url, port=ports[1]
         ) as rig:
             async with sandbox(ports[0], rig.url + rig.events_path, **SPREAD, **faults) as at:
-                campaign.account.api_key = at.settings.sendgrid_api_key
+                campaign.sendgrid.api_key = at.settings.sendgrid_api_key
                 rig.accounts.forget(campaign.organisation_id)
                 for first in (1, 301):
                     await send(rig, at, range(first, first + 300))
@@ -166,7 +166,7 @@ async def test_the_key_is_asked_for_once_and_again_when_it_was_changed(
     ) as rig:
         event_url = rig.url + rig.events_path
         async with sandbox(ports[0], event_url) as at:
-            campaign.account.api_key = at.settings.sendgrid_api_key
+            campaign.sendgrid.api_key = at.settings.sendgrid_api_key
             await send(rig, at, range(1, 3))
             await rig.becomes(DELIVERED=2, SENDING=2)
         # a new sandbox has a new key, and nobody tells us
@@ -199,7 +199,7 @@ async def test_a_key_that_may_not_ask_is_said_in_the_log_and_not_shown(
     nats_url: str, tmp_path: Path, key: str
 ) -> None:
     campaign = EmailCampaign()
-    campaign.account.api_key = key
+    campaign.sendgrid.api_key = key
     ports = free_port(), free_port()
     async with (
         email_rig(

@@ -173,3 +173,59 @@ def test_what_a_crash_left_half_written_is_removed_once_it_is_old(tmp_path: Path
     assert take_dead_journals(tmp_path) == []
     assert young.exists()
     assert not old.exists()
+
+
+def test_all_attempts_of_a_request_are_one_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path)
+    index = journal.open_instance(UUID(int=1))
+    attempts = [(number, number % 3 + 1) for number in range(1, 1_001)]
+    writes: list[int] = []
+
+    def counted(file: int, data: bytes) -> int:
+        writes.append(len(data))
+        return write(file, data)
+
+    write = os.write
+    monkeypatch.setattr("outreach.sending.journal.os.write", counted)
+    journal.begun(index, CAMPAIGN.bytes, attempts)
+    journal.not_created(index, CAMPAIGN.bytes, attempts[:400])
+    monkeypatch.undo()
+    assert len(writes) == 2
+    assert read_journal(journal.path.read_bytes()).begun == {
+        (CAMPAIGN.bytes, number, attempt): index for number, attempt in attempts[400:]
+    }
+    abandon(journal)
+
+
+def test_a_request_that_the_disk_took_in_part_has_not_begun_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path)
+    index = journal.open_instance(UUID(int=1))
+    write = os.write
+    monkeypatch.setattr(
+        "outreach.sending.journal.os.write", lambda file, data: write(file, data[: len(data) - 1])
+    )
+    with pytest.raises(OSError, match="a part of a record"):
+        journal.begun(index, CAMPAIGN.bytes, [(number, 1) for number in range(1, 1_001)])
+    monkeypatch.undo()
+    assert read_journal(journal.path.read_bytes()).begun == {}
+    abandon(journal)
+
+
+def test_a_rewritten_journal_holds_more_attempts_than_one_record_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outreach.sending.journal.SNAPSHOT_ATTEMPTS_MAX", 7)
+    journal = Journal(tmp_path, bytes_max=100)
+    index = journal.open_instance(UUID(int=1))
+    journal.begun(index, CAMPAIGN.bytes, [(number, 1) for number in range(1, 31)])
+    before = journal.path
+    journal.reports(1, batch(30))
+    journal.acked(1)
+    assert journal.path != before
+    begun = read_journal(journal.path.read_bytes()).begun
+    assert {number for _, number, _ in begun} == set(range(1, 30))
+    abandon(journal)

@@ -10,6 +10,7 @@ from services.sandbox.http import Answer, Request, json_answer
 from services.sandbox.sendgrid.account import SendGridAccount
 from services.sandbox.sendgrid.errors import (
     BAD_REQUEST,
+    FORBIDDEN,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
     FieldError,
@@ -63,6 +64,8 @@ class SendGridResources:
                 return json_answer(200, self._account.verified_senders_resource())
             case ("whitelabel", "domains") if method == "GET":
                 return json_answer(200, self._account.domains_resource())
+            case ("messages", *_) if "email_activity.read" not in self._knobs().scopes:
+                return error_answer(403, FORBIDDEN)
             case ("messages",) if method == "GET":
                 asked = request.parameters()
                 return self._queried(asked.get("query", ""), asked.get("limit"), logs=False)
