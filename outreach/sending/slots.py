@@ -322,6 +322,13 @@ class Slots(Generic[PreparedT]):
             _log.error("provider_adapter_failed", error="Divided", begun=False)
             _hand_back(parcel)
             return
+        _log.info(
+            "request_divided",
+            campaign_id=str(UUID(bytes=parcel.claim.campaign_id)),
+            messages=len(parcel.messages),
+            outcomes=len(divided.outcomes),
+            parcels=len(divided.parcels),
+        )
         if divided.outcomes:
             parcel.claim.settle(divided.outcomes)
         parts = [_Parcel(parcel.claim, messages) for messages in divided.parcels]
@@ -331,7 +338,10 @@ class Slots(Generic[PreparedT]):
 
     def _block(self, lane: Lane[PreparedT], seconds: float) -> float:
         """Let the lane rest. Returns for how long it does."""
-        ends = lane.block(min(max(seconds, RETRY_SECONDS_MIN), RETRY_AFTER_SECONDS_MAX))
+        seconds = min(max(seconds, RETRY_SECONDS_MIN), RETRY_AFTER_SECONDS_MAX)
+        if not lane.blocked_seconds:
+            _log.warning("provider_throttled", retry_after_seconds=round(seconds, 1))
+        ends = lane.block(seconds)
         self._hand_back_late(lane)
         self._wake_when_unblocked(lane)
         return max(0.0, ends - time.monotonic())

@@ -49,6 +49,8 @@ class SendGridResources:
     def answer(self, request: Request) -> Answer:
         """The answer to a request whose path begins with `/v3/`."""
         parts = tuple(unquote(part) for part in request.path.strip("/").split("/")[1:])
+        if parts[:1] == ("messages",) and "email_activity.read" not in self._knobs().scopes:
+            return error_answer(403, FORBIDDEN)
         try:
             answer = self._routed(request.method, parts, request)
         except (ValueError, KeyError, TypeError):
@@ -64,8 +66,6 @@ class SendGridResources:
                 return json_answer(200, self._account.verified_senders_resource())
             case ("whitelabel", "domains") if method == "GET":
                 return json_answer(200, self._account.domains_resource())
-            case ("messages", *_) if "email_activity.read" not in self._knobs().scopes:
-                return error_answer(403, FORBIDDEN)
             case ("messages",) if method == "GET":
                 asked = request.parameters()
                 return self._queried(asked.get("query", ""), asked.get("limit"), logs=False)
