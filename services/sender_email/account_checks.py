@@ -35,7 +35,9 @@ CONCURRENCY_MAX: Final = 4
 PAGE_MAX: Final = 50
 #: An account has at most 3,000 authenticated domains.
 PAGES_MAX: Final = 100
-NAME_CHARACTERS_MAX: Final = 320
+#: Of addresses, and of domains, that are reported.
+SENDERS_MAX: Final = 5_000
+NAME_CHARACTERS_MAX: Final = 254
 
 #: What people are told.
 KEY_REFUSED: Final = "SendGrid refuses the API key. Give the email channel a valid one."
@@ -231,10 +233,10 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _names(given: Iterable[Any]) -> tuple[str, ...]:
-    """In lower case, each once."""
+    """In lower case, each once, as many as can be reported."""
     names = {
         name.lower(): None
         for name in given
         if isinstance(name, str) and 0 < len(name) <= NAME_CHARACTERS_MAX
     }
-    return tuple(names)
+    return tuple(names)[:SENDERS_MAX]
