@@ -38,8 +38,7 @@ RESPONSES_WAITING_MAX = 256
 WRITE_SECONDS_MAX = 30.0
 #: Of what a sender found out about an account.
 SENDERS_MAX = 5_000
-ADDRESS_CHARS_MAX = 254
-DOMAIN_CHARS_MAX = 253
+SENDER_CHARS_MAX = 254
 CHECK_FAULT_CHARS_MAX = 500
 #: A commit that fails is repeated after this; the sender keeps its reports until it is acknowledged.
 COMMIT_RETRY_SECONDS = 0.5
@@ -138,10 +137,11 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         fields = Fields()
         organisation_id = fields.uuid("organisation_id", request.organisation_id)
         channel = fields.choice("channel", request.channel, Channel, None)
-        addresses = _names(fields, "sender_addresses", request.sender_addresses, ADDRESS_CHARS_MAX)
-        domains = _names(fields, "sender_domains", request.sender_domains, DOMAIN_CHARS_MAX)
-        fault = fields.text("fault", request.fault, CHECK_FAULT_CHARS_MAX)
+        addresses = _names(fields, "sender_addresses", request.sender_addresses)
+        domains = _names(fields, "sender_domains", request.sender_domains)
         fields.check()
+        # Partly the provider's words, so it is cut to what can be stored.
+        fault = request.fault.replace("\0", "")[:CHECK_FAULT_CHARS_MAX]
         await self._contents.record_check(organisation_id, channel, addresses, domains, fault)
         return delivery_pb2.ReportAccountCheckResponse()
 
@@ -367,14 +367,13 @@ def _check_batch(batch: delivery_pb2.ReportBatch, sequence: int) -> None:
                 raise _malformed("begun attempts are pairs of numbers and attempts")
 
 
-def _names(fields: Fields, field: str, names: Sequence[str], characters_max: int) -> list[str]:
-    """Addresses or domains as they are compared: in lower case, each once."""
+def _names(fields: Fields, field: str, names: Sequence[str]) -> list[str]:
+    """Addresses or domains as they are compared: in lower case, each once. What no sender can be is left out."""
     if len(names) > SENDERS_MAX:
         fields.refuse(field, "FIELD_OUT_OF_RANGE", f"At most {SENDERS_MAX:,}.")
-        return []
-    for index, name in enumerate(names):
-        fields.text(f"{field}[{index}]", name, characters_max)
-    return sorted({name.lower() for name in names if name})
+    return sorted(
+        {name.lower() for name in names if 0 < len(name) <= SENDER_CHARS_MAX and "\0" not in name}
+    )
 
 
 def _uuid(text: str) -> UUID:
