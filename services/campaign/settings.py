@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         description="The SMS senders' own limit: a claim is unknown only when window and request are over.",
     )
     sender_email_request_seconds_max: float = Field(
-        default=60.0, gt=0, description="The email senders' own limit, likewise."
+        default=30.0, gt=0, description="The email senders' own limit, likewise."
     )
     email_look_up_after_seconds: float = Field(
         default=3_600.0,
