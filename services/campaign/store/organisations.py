@@ -17,7 +17,7 @@ QUERIES = load_queries("services.campaign.store", "organisations.sql")
 
 @dataclass(frozen=True, slots=True)
 class ChannelTerms:
-    """What sending costs and how fast it may go; None: not configured. An email is one segment."""
+    """What sending costs and how fast it may go; None: not configured."""
 
     segments_per_second_max: float | None
     price_per_segment_micros: int | None
