@@ -7,6 +7,7 @@ ways. They hold ids, no personal data.
 import binascii
 import hmac
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from uuid import UUID
@@ -55,17 +56,17 @@ class UnsubscribeId:
 
 
 class TokenKey:
-    """Signs and reads tokens with one secret key of at least 32 characters.
+    """Signs tokens with one secret key, and reads those signed with it or with a retired one.
 
-    All senders of a channel share it: a callback may reach any of them.
+    Each has at least 32 characters. All senders of a channel share them: a callback may reach any.
     """
 
-    def __init__(self, key: str) -> None:
-        if len(key) < 32:
+    def __init__(self, key: str, retired: Sequence[str] = ()) -> None:
+        if any(len(one) < 32 for one in (key, *retired)):
             raise ValueError("the attempt token key needs at least 32 characters")
         # Key and label are hashed once; thousands of events a second are verified with copies.
         self._macs = {
-            label: hmac.new(key.encode(), label, "sha256")
+            label: [hmac.new(one.encode(), label, "sha256") for one in (key, *retired)]
             for label in (_ATTEMPT_LABEL, _ORGANISATION_LABEL, _UNSUBSCRIBE_LABEL)
         }
 
@@ -111,13 +112,8 @@ class TokenKey:
         organisation_id, campaign_id, number, recipient_hash = _UNSUBSCRIBE.unpack(body)
         return UnsubscribeId(_uuid(organisation_id), _uuid(campaign_id), number, recipient_hash)
 
-    def _mac(self, label: bytes, body: bytes) -> bytes:
-        mac = self._macs[label].copy()
-        mac.update(body)
-        return mac.digest()[:_MAC_BYTES]
-
     def _sign(self, label: bytes, body: bytes) -> str:
-        return _encoded(body + self._mac(label, body)).decode("ascii")
+        return _encoded(body + _mac(self._macs[label][0], body)).decode("ascii")
 
     def _verify(self, label: bytes, token: str, size: int) -> bytes:
         if len(token) > TOKEN_CHARACTERS_MAX:
@@ -130,9 +126,17 @@ class TokenKey:
         if _encoded(raw) != given:  # the decoder takes other spellings too; one token has one
             raise InvalidToken("not as we write it")
         body, mac = raw[:size], raw[size:]
-        if len(body) != size or not hmac.compare_digest(mac, self._mac(label, body)):
-            raise InvalidToken("wrong signature")
-        return body
+        if len(body) == size:
+            for key in self._macs[label]:
+                if hmac.compare_digest(mac, _mac(key, body)):
+                    return body
+        raise InvalidToken("wrong signature")
+
+
+def _mac(key: hmac.HMAC, body: bytes) -> bytes:
+    mac = key.copy()
+    mac.update(body)
+    return mac.digest()[:_MAC_BYTES]
 
 
 def _encoded(raw: bytes) -> bytes:

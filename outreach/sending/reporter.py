@@ -146,6 +146,8 @@ class Reporter:
         batch_id = self._open.batch_id
         add(self._open.rest)
         self._open.size += 1
+        if self._open.size >= self._reports_max:
+            self.seal()
         self._filled.set()
         return batch_id
 

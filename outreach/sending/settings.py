@@ -1,9 +1,12 @@
 """Settings that all senders share, read from `OUTREACH_*`."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from outreach.sending.attempt_token import TokenKey
 
 
 class SendingSettings(BaseSettings):
@@ -24,6 +27,11 @@ class SendingSettings(BaseSettings):
         min_length=32,
         description="Signs the tokens in callback URLs; the same for all senders of a channel.",
     )
+    attempt_token_keys_retired: list[Annotated[SecretStr, Field(min_length=32)]] = Field(
+        default=[],
+        description="Former attempt token keys, as a JSON list: callbacks and unsubscribe links with"
+        " tokens of theirs go on working.",
+    )
     sender_journal_dir: Path = Field(
         description="Directory of the senders' journals; shared by the senders of one machine."
     )
@@ -43,3 +51,10 @@ class SendingSettings(BaseSettings):
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
         description="Least severe log lines that are written.",
     )
+
+    def token_key(self) -> TokenKey:
+        """The key of tokens, with the retired ones."""
+        return TokenKey(
+            self.attempt_token_key.get_secret_value(),
+            [key.get_secret_value() for key in self.attempt_token_keys_retired],
+        )

@@ -46,7 +46,7 @@ def _parts(shared: SharedParts, api: SendGridApi, token_key: TokenKey) -> Channe
 
 async def serve(settings: SenderEmailSettings, stop: asyncio.Event) -> None:
     """Run the sender until `stop` is set."""
-    token_key = TokenKey(settings.attempt_token_key.get_secret_value())
+    token_key = settings.token_key()
     async with HttpTransport(
         connections_max=settings.sender_email_concurrency_max + 16,  # look-ups come beside
         request_seconds_max=settings.sender_email_request_seconds_max,

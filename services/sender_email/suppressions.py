@@ -43,7 +43,7 @@ from services.sender_email.sendgrid_api import SendGridApi
 SUPPRESSIONS_PATH: Final = "/v3/asm/suppressions/global"
 #: Addresses in one request.
 BATCH_MAX: Final = 100
-FETCH_WAIT_SECONDS: Final = 2.0
+FETCH_WAIT_SECONDS: Final = 5.0
 RETRY_SECONDS_MIN: Final = 5.0
 RETRY_SECONDS_MAX: Final = 600.0
 GIVE_UP_AFTER_SECONDS: Final = 24 * 3600.0

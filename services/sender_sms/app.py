@@ -2,7 +2,6 @@
 
 import asyncio
 
-from outreach.sending.attempt_token import TokenKey
 from outreach.sending.sender import ChannelParts, SharedParts, Wiring, run_sender
 from services.sender_sms.adapter import TwilioProvider
 from services.sender_sms.events import interpret
@@ -15,7 +14,7 @@ NAME = "sender_sms"
 
 async def serve(settings: SenderSmsSettings, stop: asyncio.Event) -> None:
     """Run the sender until `stop` is set."""
-    token_key = TokenKey(settings.attempt_token_key.get_secret_value())
+    token_key = settings.token_key()
 
     def parts(shared: SharedParts) -> ChannelParts:
         webhooks = Webhooks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -370,9 +371,15 @@ async def test_a_huge_array_is_taken_whole(rig: EmailRig) -> None:
     await rig.none_stored()
 
 
+async def test_many_opt_outs_are_no_batch_without_end(rig: EmailRig) -> None:
+    events = [rig.event("unsubscribe", number) for number in range(1, 3_001)]
+    assert await rig.post_events(*events) == 204
+    await eventually(lambda: len(rig.campaign.opt_outs) == 3_000, 20, "all opt-outs")
+    assert max(len(batch.opt_outs) for batch in rig.campaign.batches) <= 500
+
+
 async def test_a_body_that_is_too_long_is_refused_before_it_is_read(rig: EmailRig) -> None:
     body = b"[" + b" " * (4 * 1024 * 1024) + b"]"
-    assert await rig.post(rig.events_path, body, rig.signed(body)) == 413
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -381,10 +388,16 @@ async def test_a_body_that_is_too_long_is_refused_before_it_is_read(rig: EmailRi
             sent += 1
             yield b" " * 100_000
 
-    url = rig.url + rig.events_path
-    async with rig.session.post(url, data=endless(), headers=rig.signed(body)) as response:
-        assert response.status == 413
+    for data in (io.BytesIO(body), endless()):
+        async with (
+            aiohttp.ClientSession() as session,  # ends its connection here, not with the endpoint
+            session.post(
+                rig.url + rig.events_path, data=data, headers=rig.signed(body)
+            ) as response,
+        ):
+            assert response.status == 413
     assert sent < 400
+    assert await rig.stored() == 0
 
 
 async def test_an_upload_that_is_cut_leaves_nothing_and_no_trace_of_its_content(

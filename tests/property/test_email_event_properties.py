@@ -208,3 +208,15 @@ def test_tokens_stay_what_they_are() -> None:
     assert KEY.sign_organisation(ORGANISATION) == "AaIIkAdOd32VQ0wPnNj947dBVyqZStO5Ot8"
     long = TokenKey("k" * 100)  # longer than a block of the hash
     assert long.sign_organisation(ORGANISATION) == "AaIIkAdOd32VQ0wPnNj941vW7hQmlyKnqDo"
+
+
+def test_a_retired_key_still_reads_and_does_not_sign() -> None:
+    old = "the former key of thirty-two characters"
+    new = TokenKey("the new key of at least thirty-two chars", retired=["x" * 32, old])
+    link = TokenKey(old).sign_unsubscribe(ORGANISATION.bytes, CAMPAIGN.bytes, 1, b"h" * 16)
+    assert new.read_unsubscribe(link).recipient_hash == b"h" * 16
+    assert new.read_organisation(TokenKey(old).sign_organisation(ORGANISATION)) == ORGANISATION
+    with pytest.raises(InvalidToken):
+        TokenKey(old).read_organisation(new.sign_organisation(ORGANISATION))
+    with pytest.raises(ValueError, match="32"):
+        TokenKey(old, retired=["short"])
