@@ -1,6 +1,7 @@
 """The email sender: the shared sender with SendGrid as its provider."""
 
 import asyncio
+from typing import Final
 
 from aiohttp import web
 
@@ -13,6 +14,8 @@ from services.sender_email.adapter import SendGridProvider
 from services.sender_email.settings import SenderEmailSettings
 
 NAME = "sender_email"
+#: A 400 may name each of 1,000 recipients.
+ERRORS_BYTES_MAX: Final = 1024 * 1024
 
 
 def _nothing(_: InboxEntry) -> None:
@@ -34,6 +37,7 @@ async def serve(settings: SenderEmailSettings, stop: asyncio.Event) -> None:
     async with HttpTransport(
         connections_max=settings.sender_email_concurrency_max + 16,  # look-ups come beside
         request_seconds_max=settings.sender_email_request_seconds_max,
+        created_bytes_max=ERRORS_BYTES_MAX,
     ) as transport:
         provider = SendGridProvider(
             transport,
