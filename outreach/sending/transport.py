@@ -18,8 +18,8 @@ from yarl import URL
 CONNECT_SECONDS_MAX: Final = 5.0
 #: An idle connection is closed by us before the provider's side does it under a request.
 KEEPALIVE_SECONDS_MAX: Final = 10.0
-#: What is read of an answer to a create (about 1 KB), and of a list. The rest of a longer one is not
-#: read, and its connection not used again.
+#: What is read of an answer to a create of one message (about 1 KB), and of a list. The rest of a
+#: longer one is not read, and its connection not used again.
 CREATED_BYTES_MAX: Final = 64 * 1024
 LISTED_BYTES_MAX: Final = 8 * 1024 * 1024
 DNS_CACHE_SECONDS: Final = 30
@@ -115,9 +115,19 @@ class HttpAnswer:
 
 
 class HttpTransport:
-    """Requests to a provider. Make it in a running loop; close it."""
+    """Requests to a provider. Make it in a running loop; close it.
 
-    def __init__(self, *, connections_max: int, request_seconds_max: float) -> None:
+    `created_bytes_max`: of an answer to a create.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections_max: int,
+        request_seconds_max: float,
+        created_bytes_max: int = CREATED_BYTES_MAX,
+    ) -> None:
+        self._created_bytes_max = created_bytes_max
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=connections_max,
@@ -152,7 +162,7 @@ class HttpTransport:
                 url, data=payload, headers=headers, allow_redirects=False
             ) as response:
                 status = response.status
-                body = await _read(response, CREATED_BYTES_MAX)
+                body = await _read(response, self._created_bytes_max)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             if not payload.begun:
                 raise NothingLeft(type(error).__name__) from None

@@ -1,6 +1,7 @@
 """The email sender: the shared sender with SendGrid as its provider."""
 
 import asyncio
+from typing import Final
 
 from outreach.jetstream.publisher import Publisher
 from outreach.sending.attempt_token import TokenKey
@@ -16,6 +17,8 @@ from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 
 NAME = "sender_email"
+#: A 400 may name each of 1,000 recipients.
+ERRORS_BYTES_MAX: Final = 1024 * 1024
 
 
 def _parts(shared: SharedParts, api: SendGridApi, token_key: TokenKey) -> ChannelParts:
@@ -50,6 +53,7 @@ async def serve(settings: SenderEmailSettings, stop: asyncio.Event) -> None:
     async with HttpTransport(
         connections_max=settings.sender_email_concurrency_max + 16,  # look-ups come beside
         request_seconds_max=settings.sender_email_request_seconds_max,
+        created_bytes_max=ERRORS_BYTES_MAX,
     ) as transport:
         api = SendGridApi(transport, settings.sendgrid_api_url)
         provider = SendGridProvider(

@@ -25,7 +25,7 @@ class SenderEmailSettings(SendingSettings):
         description="Base URL of SendGrid's API.",
     )
     sender_email_concurrency_max: int = Field(
-        default=16,
+        default=8,
         ge=1,
         le=200,
         description="Most requests to SendGrid at once, of up to 1,000 emails each.",

@@ -54,6 +54,12 @@ async def _accepted(rig: EmailRig) -> set[str]:
             FailureReason.INVALID_RECIPIENT,
             "HTTP 400 personalizations.to.email",
         ),
+        (
+            {"rejected_share": 0.9},
+            "named",
+            FailureReason.INVALID_RECIPIENT,
+            "HTTP 400 personalizations.to.email",
+        ),
         ({"rejected_unnamed_share": 0.01}, "unnamed", FailureReason.OTHER, "HTTP 400"),
     ],
 )
@@ -66,7 +72,7 @@ async def test_a_400_costs_only_the_recipients_it_is_about(
     code: str,
 ) -> None:
     refused = _addresses_with(rejection, COUNT, **knob)  # type: ignore[arg-type]
-    assert 1 < len(refused) < 100
+    assert 1 < len(refused) < COUNT
     async with sender_email_rig(nats_url, tmp_path, knobs=knob) as rig:
         await rig.send(COUNT)
         await rig.settled({"SENT": COUNT - len(refused), "FAILED": len(refused)})
@@ -80,6 +86,8 @@ async def test_a_400_costs_only_the_recipients_it_is_about(
         assert await _accepted(rig) == {message.recipient for message in messages} - refused
         assert not rig.campaign.failures
         assert rig.campaign.claims <= 2, "all under one claim"
+        requests_refused = (await rig.sandbox.totals())["requests_refused"]["http_400"]
+        assert rejection == "unnamed" or requests_refused == 1
 
 
 async def test_when_nobody_is_accepted_and_nothing_named_the_campaign_fails(
