@@ -117,6 +117,17 @@ class LocalStack:
         return self.addresses[0]
 
     @property
+    def token_key(self) -> TokenKey:
+        """Signs the tokens in callback URLs and in emails' custom arguments."""
+        return TokenKey(self._secrets.attempt_token_key)
+
+    @property
+    def event_url(self) -> str:
+        """Where SendGrid posts the organisation's events."""
+        token = self.token_key.sign_organisation(self.organisation_id)
+        return f"{self.email_urls[0]}/sendgrid/events/{token}"
+
+    @property
     def exports(self) -> dict[str, str]:
         """The environment with which the `outreach` command talks to this stack."""
         return {"OUTREACH_ADDRESS": self.address, "OUTREACH_API_KEY": self.api_key}
@@ -198,7 +209,7 @@ class LocalStack:
 
     def _sandbox_spec(self) -> ProcessSpec:
         port = self._ports["sandbox"]
-        token = TokenKey(self._secrets.attempt_token_key).sign_organisation(self.organisation_id)
+        token = self.token_key.sign_organisation(self.organisation_id)
         env = {
             "OUTREACH_SANDBOX_HTTP_HOST": _HOST,
             "OUTREACH_SANDBOX_HTTP_PORT": str(port),
@@ -207,7 +218,7 @@ class LocalStack:
             "OUTREACH_SANDBOX_MESSAGING_SERVICE_SID": _MESSAGING_SERVICE_SID,
             "OUTREACH_SANDBOX_INBOUND_URL": f"{self.webhook_urls[0]}/twilio/inbound/{token}",
             "OUTREACH_SANDBOX_SENDGRID_API_KEY": self._secrets.sendgrid_api_key,
-            "OUTREACH_SANDBOX_SENDGRID_EVENT_URL": f"{self.email_urls[0]}/sendgrid/events/{token}",
+            "OUTREACH_SANDBOX_SENDGRID_EVENT_URL": self.event_url,
             "OUTREACH_SANDBOX_DATA_DIR": str(_made(self.data_dir / "sandbox")),
             "OUTREACH_SANDBOX_SEED": self.options.seed,
             "OUTREACH_SANDBOX_KNOBS": orjson.dumps(
