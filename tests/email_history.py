@@ -128,7 +128,6 @@ class EmailHistory:
     shares_ledger: bool = False
     content: EmailContent = field(default_factory=email_content)
     campaign_id: str = field(init=False)
-    statuses: list[int] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -169,11 +168,14 @@ class EmailHistory:
     async def until(self, *statuses: int) -> Campaign:
         """Wait for one of these statuses."""
 
-        async def there() -> Campaign | None:
-            campaign = await self.client.get_campaign(self.campaign_id)
-            return campaign if campaign.status in statuses else None
+        seen: list[Campaign] = []
 
-        return await eventually(there, END_SECONDS_MAX, "the campaign has the status")
+        async def there() -> bool:
+            seen[:] = [await self.client.get_campaign(self.campaign_id)]
+            return seen[0].status in statuses
+
+        await eventually(there, END_SECONDS_MAX, "the campaign has the status")
+        return seen[0]
 
     async def active_retries(self) -> Campaign:
         """Wait until only deferrals are left."""
