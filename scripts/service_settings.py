@@ -20,6 +20,7 @@ import services
 #: What the end of a name says about its unit.
 _UNITS = (
     ("segments_per_second", "segments/s"),
+    ("emails_per_second", "emails/s"),
     ("_per_segment_micros", "millionths of the currency's unit, a segment"),
     ("_seconds", "s"),
     ("_milliseconds", "ms"),
@@ -116,7 +117,8 @@ def _settings(settings_class: type[BaseSettings]) -> Iterator[Setting]:
 
 
 def _is_secret(name: str, info: FieldInfo) -> bool:
-    return info.repr is False or "Secret" in str(info.annotation) or name.endswith("_key")
+    named = name.endswith("_key") and not name.endswith("_public_key")
+    return info.repr is False or "Secret" in str(info.annotation) or named
 
 
 def _unit(name: str) -> str:

@@ -37,7 +37,7 @@ class Running:
 async def running_campaign(
     pool: Any, contacts: int, *, organisation_id: UUID | None = None, channel: Channel = Channel.SMS
 ) -> Running:
-    """IN_PROGRESS, run 1, all messages queued, recipients +15005550000 and up."""
+    """IN_PROGRESS, run 1, all messages queued, to `recipient(1)` and up."""
     if organisation_id is None:
         organisation_id = uuid4()
         await pool.execute(
@@ -70,8 +70,8 @@ async def running_campaign(
             (
                 campaign_id,
                 number,
-                recipient(number),
-                recipient_hash(RECIPIENT_KEY, channel, recipient(number)),
+                recipient(number, channel),
+                hash_of(number, channel),
                 [f"Name {number}"],
             )
             for number in range(1, contacts + 1)
@@ -85,9 +85,14 @@ async def running_campaign(
     return Running(organisation_id, campaign_id, contacts)
 
 
-def recipient(number: int) -> str:
+def recipient(number: int, channel: Channel = Channel.SMS) -> str:
     """The recipient of a message number."""
-    return f"+1500555{number:04d}"
+    return f"+1500555{number:04d}" if channel is Channel.SMS else f"person{number}@example.com"
+
+
+def hash_of(number: int, channel: Channel = Channel.SMS) -> bytes:
+    """What stands for that recipient."""
+    return recipient_hash(RECIPIENT_KEY, channel, recipient(number, channel))
 
 
 async def statuses(pool: Any, campaign_id: UUID) -> dict[int, MessageStatus]:

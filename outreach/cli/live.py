@@ -29,6 +29,11 @@ FINAL_STATUSES = frozenset(
         campaign_pb2.CAMPAIGN_STATUS_FAILED,
     }
 )
+#: Said once a campaign gets there, which may be for days.
+RETRIES_NOTE = (
+    "All else is done and the channel is free; the provider goes on trying the deferred ones, for up"
+    " to 72 hours. Ctrl-C ends this watch only."
+)
 
 
 class LiveCampaign:
@@ -73,6 +78,11 @@ class LiveCampaign:
     def final(self) -> bool:
         """Whether the run is over."""
         return self.status in FINAL_STATUSES
+
+    @property
+    def retries_only(self) -> bool:
+        """Whether it is not running any more and not final either: emails are deferred."""
+        return self.status == campaign_pb2.CAMPAIGN_STATUS_ACTIVE_RETRIES
 
     @property
     def messages_final(self) -> int:
@@ -126,11 +136,13 @@ class LiveCampaign:
         shown = [name for name, number in numbers.items() if number]
         by_status.add_row(*(Text(label(name), style="dim") for name in shown))
         by_status.add_row(*(Text(f"{numbers[name]:,}", style=COUNT_STYLES[name]) for name in shown))
-        if not self.reconnects:
-            return Group(head, by_status)
-        text = "connection lost, trying again" if self.lost else "connections lost and found"
-        note = Text(f"{text}: {self.reconnects}", style="yellow")
-        return Group(head, by_status, note)
+        notes = []
+        if self.retries_only:
+            notes.append(Text(RETRIES_NOTE, style="dim"))
+        if self.reconnects:
+            text = "connection lost, trying again" if self.lost else "connections lost and found"
+            notes.append(Text(f"{text}: {self.reconnects}", style="yellow"))
+        return Group(head, by_status, *notes)
 
 
 async def follow_together(
@@ -211,8 +223,12 @@ async def follow(
     in_place = remarks.is_terminal and not json and not quiet
     with Live(live, console=remarks, refresh_per_second=8) if in_place else nullcontext():
         printed_seconds = 0.0
+        noted = False
         async for response in responses:
             live.take(response)
+            if live.retries_only and not (noted or json or in_place or quiet):
+                noted = True
+                say(RETRIES_NOTE)
             if json:
                 print_json(as_data(response), line=True)
             elif include_messages:

@@ -127,7 +127,11 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
                 recipient_key=secrets.recipient_key,
                 look_up_after_seconds=settings.look_up_after_seconds,
             ),
-            look_ups=LookUps(pool, look_up_after_seconds=settings.look_up_after_seconds),
+            look_ups=LookUps(
+                pool,
+                look_up_after_seconds=settings.look_up_after_seconds,
+                email_look_up_after_seconds=settings.email_look_up_after_seconds,
+            ),
             contents=Contents(pool, secrets),
             send_window_seconds=settings.send_window_seconds,
         ),
@@ -353,6 +357,11 @@ def _timers(settings: Settings) -> Timers:
         unconfirmed_after_seconds=settings.unconfirmed_after_seconds,
         look_up_after_seconds=settings.look_up_after_seconds,
         send_window_seconds=settings.send_window_seconds,
-        request_seconds_max=settings.sender_sms_request_seconds_max,
+        request_seconds_max={
+            Channel.SMS: settings.sender_sms_request_seconds_max,
+            Channel.EMAIL: settings.sender_email_request_seconds_max,
+        },
+        email_look_up_after_seconds=settings.email_look_up_after_seconds,
+        email_timed_out_after_seconds=settings.email_timed_out_after_seconds,
         change_log_kept_seconds=settings.change_log_kept_seconds,
     )

@@ -4,16 +4,16 @@ A stand-in for calls that manage organisations and credentials. Safe to repeat, 
 """
 
 import hashlib
+from uuid import UUID
 
-import orjson
 import structlog
 
 from outreach.organisations import organisation_id
 from outreach.secrets import Secrets
 from outreach.vocabulary import Channel, Role
 from services.campaign.settings import Settings
-from services.campaign.store import Pool
-from services.campaign.store.organisations import QUERIES
+from services.campaign.store import Connection, Pool
+from services.campaign.store.organisations import QUERIES, ChannelTerms, put_account
 
 #: The label of the key that settings give.
 KEY_LABEL = "bootstrap"
@@ -37,25 +37,51 @@ async def bootstrap(pool: Pool, settings: Settings, secrets: Secrets) -> None:
             QUERIES["insert_key"], key_hash, organisation, Role.ORG_ADMIN, KEY_LABEL
         )
         await connection.execute(QUERIES["withdraw_other_keys"], organisation, KEY_LABEL, key_hash)
-        if settings.bootstrap_twilio_auth_token is not None:
-            await connection.execute(
-                QUERIES["put_account"],
-                organisation,
-                Channel.SMS,
-                _twilio_settings(settings),
-                secrets.encrypt(settings.bootstrap_twilio_auth_token.get_secret_value().encode()),
-                settings.bootstrap_segments_per_second_max,
-                settings.bootstrap_price_per_segment_micros,
-                settings.bootstrap_currency_code,
-            )
+        await _put_twilio(connection, organisation, settings, secrets)
+        await _put_sendgrid(connection, organisation, settings, secrets)
     _log.info("bootstrapped", organisation_id=str(organisation))
 
 
-def _twilio_settings(settings: Settings) -> str:
-    """What is no secret, as JSON."""
+async def _put_twilio(
+    connection: Connection, organisation: UUID, settings: Settings, secrets: Secrets
+) -> None:
+    if settings.bootstrap_twilio_auth_token is None:
+        return
     whole = {
         "account_sid": settings.bootstrap_twilio_account_sid,
         "messaging_service_sid": settings.bootstrap_twilio_messaging_service_sid,
         "from": settings.bootstrap_twilio_from,
     }
-    return orjson.dumps({key: value for key, value in whole.items() if value}).decode()
+    await put_account(
+        connection,
+        organisation,
+        Channel.SMS,
+        {key: value for key, value in whole.items() if value},
+        settings.bootstrap_twilio_auth_token.get_secret_value(),
+        ChannelTerms(
+            settings.bootstrap_segments_per_second_max,
+            settings.bootstrap_price_per_segment_micros,
+            settings.bootstrap_currency_code,
+        ),
+        secrets,
+    )
+
+
+async def _put_sendgrid(
+    connection: Connection, organisation: UUID, settings: Settings, secrets: Secrets
+) -> None:
+    if settings.bootstrap_sendgrid_api_key is None:
+        return
+    whole = {
+        "webhook_public_key": settings.bootstrap_sendgrid_webhook_public_key,
+        "push_suppressions": settings.bootstrap_sendgrid_push_suppressions,
+    }
+    await put_account(
+        connection,
+        organisation,
+        Channel.EMAIL,
+        {key: value for key, value in whole.items() if value},
+        settings.bootstrap_sendgrid_api_key.get_secret_value(),
+        ChannelTerms(settings.bootstrap_emails_per_second_max, None, None),
+        secrets,
+    )

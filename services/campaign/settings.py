@@ -1,6 +1,12 @@
 """Settings of the campaign service: environment variables with the prefix `OUTREACH_`."""
 
-from pydantic import Field, SecretStr, model_validator
+import base64
+import re
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outreach.secrets import SECRET_KEY_CHARACTERS_MIN, Secrets
@@ -12,7 +18,12 @@ _API_KEY_CHARACTERS_MIN = 32
 class Settings(BaseSettings):
     """Four must be set: POSTGRES_DSN, NATS_URL, SECRET_KEY, INTERNAL_TOKEN."""
 
-    model_config = SettingsConfigDict(env_prefix="OUTREACH_", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="OUTREACH_",
+        hide_input_in_errors=True,
+        # A container's environment lists what may be left empty, such as the provider of a channel that is not used.
+        env_ignore_empty=True,
+    )
 
     postgres_dsn: SecretStr = Field(
         description="PostgreSQL 18 or newer, as `postgres://user:password@host:port/database`."
@@ -90,6 +101,20 @@ class Settings(BaseSettings):
         gt=0,
         description="The SMS senders' own limit: a claim is unknown only when window and request are over.",
     )
+    sender_email_request_seconds_max: float = Field(
+        default=30.0, gt=0, description="The email senders' own limit, likewise."
+    )
+    email_look_up_after_seconds: float = Field(
+        default=3_600.0,
+        gt=0,
+        description="An email so long in SENT without an event is looked up, then ever more rarely.",
+    )
+    email_timed_out_after_seconds: float = Field(
+        default=96 * 3_600.0,
+        gt=0,
+        description="An email deferred, or in SENT without an event, for so long is FAILED: TIMED_OUT. "
+        "SendGrid tries for 72 h, and repeats events for 24 h.",
+    )
 
     contact_rows_max: int = Field(default=300_000, ge=1, description="Rows of a contact file.")
     contact_file_bytes_max: int = Field(
@@ -130,13 +155,67 @@ class Settings(BaseSettings):
     bootstrap_currency_code: str | None = Field(
         default=None, pattern="^[A-Z]{3}$", description="Of the price, by ISO 4217."
     )
+    bootstrap_sendgrid_api_key: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="Its SendGrid account; none: no email campaigns. Stored encrypted.",
+    )
+    bootstrap_sendgrid_webhook_public_key: str | None = Field(
+        default=None,
+        description="Verifies SendGrid's events, as SendGrid shows it; none: the sender asks SendGrid for it.",
+    )
+    bootstrap_sendgrid_push_suppressions: bool = Field(
+        default=False,
+        description="Whether unsubscribes are entered in SendGrid's own global suppressions too.",
+    )
+    bootstrap_emails_per_second_max: float | None = Field(
+        default=None,
+        gt=0,
+        description="The pace of its emails; none: as fast as SendGrid takes them.",
+    )
+
+    @field_validator("bootstrap_sendgrid_api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("an API key has neither spaces nor characters beyond ASCII")
+        return value
+
+    @field_validator("bootstrap_sendgrid_webhook_public_key")
+    @classmethod
+    def _is_a_public_key(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            key = load_der_public_key(base64.b64decode(value, validate=True))
+        except (ValueError, UnsupportedAlgorithm):
+            key = None
+        if not isinstance(key, EllipticCurvePublicKey):
+            raise ValueError(
+                "no public key: give SendGrid's verification key, base64 as it is shown"
+            )
+        return value
 
     @model_validator(mode="after")
     def _bootstrap_is_whole(self) -> "Settings":
         if (self.bootstrap_organisation_name is None) != (self.bootstrap_api_key is None):
             raise ValueError("BOOTSTRAP_ORGANISATION_NAME and BOOTSTRAP_API_KEY go together")
+        self._check_sendgrid()
+        self._check_twilio()
+        return self
+
+    def _check_sendgrid(self) -> None:
+        if self.bootstrap_sendgrid_api_key is None:
+            if self.bootstrap_sendgrid_webhook_public_key is not None:
+                raise ValueError(
+                    "BOOTSTRAP_SENDGRID_WEBHOOK_PUBLIC_KEY needs BOOTSTRAP_SENDGRID_API_KEY"
+                )
+        elif self.bootstrap_organisation_name is None:
+            raise ValueError("BOOTSTRAP_SENDGRID_API_KEY needs BOOTSTRAP_ORGANISATION_NAME")
+
+    def _check_twilio(self) -> None:
         if self.bootstrap_twilio_account_sid is None:
-            return self
+            return
         if self.bootstrap_organisation_name is None or self.bootstrap_twilio_auth_token is None:
             raise ValueError(
                 "BOOTSTRAP_TWILIO_ACCOUNT_SID needs BOOTSTRAP_ORGANISATION_NAME and "
@@ -147,7 +226,6 @@ class Settings(BaseSettings):
             raise ValueError(
                 "give one of BOOTSTRAP_TWILIO_MESSAGING_SERVICE_SID and BOOTSTRAP_TWILIO_FROM"
             )
-        return self
 
     def contact_limits(self) -> ContactLimits:
         """How much of a file of contacts is accepted."""

@@ -81,4 +81,5 @@ def _opt_out(entry: InboxEntry) -> delivery_pb2.OptOut:
         recipient=entry.fields[FROM_FIELD],
         action=_ACTIONS[entry.fields[ACTION_FIELD]],
         time=time,
+        source="reply",
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -13,57 +12,17 @@ from outreach.internal.v1 import delivery_pb2 as pb
 from outreach.postgres.pool import create_pool
 from outreach.v1 import channel_pb2, failure_reason_pb2
 from outreach.vocabulary import CampaignStatus, Channel, FailureReason, MessageStatus
-from services.campaign.delivery.claims import Claimed, Claims
-from services.campaign.delivery.look_ups import LookUps
-from services.campaign.delivery.reports import Reports
 from tests.campaign_data import (
-    RECIPIENT_KEY,
     Running,
-    Wakes,
     assert_exact,
     campaign_row,
     recipient,
     running_campaign,
     statuses,
 )
+from tests.delivery_rig import Delivery, accepted, report
 
 S = MessageStatus
-
-
-class Delivery:
-    """What the stream's servicer uses, over one pool."""
-
-    def __init__(self, pool: Any) -> None:
-        self.pool = pool
-        self.wakes = Wakes()
-        self.claims = Claims(pool, self.wakes)
-        self.reports = Reports(
-            pool, self.wakes, recipient_key=RECIPIENT_KEY, look_up_after_seconds=0.0
-        )
-        self.look_ups = LookUps(pool, look_up_after_seconds=0.0)
-        self.instance = uuid4()
-
-    async def claim(
-        self, campaign: Running, limit: int, *, instance: UUID | None = None, run: int = 1
-    ) -> Claimed:
-        return await self.claims.claim(
-            instance or self.instance, campaign.campaign_id, run, 1, campaign.contacts, limit
-        )
-
-    async def report(self, campaign: Running, *reports: pb.Report) -> None:
-        part = pb.CampaignReports(campaign_id=str(campaign.campaign_id), reports=reports)
-        await self.reports.apply([pb.ReportBatch(sequence=1, campaigns=[part])])
-
-    async def end(
-        self, instance: UUID, campaign: Running, begun: list[tuple[int, int]] | None = None
-    ) -> None:
-        part = pb.BegunAttempts(
-            campaign_id=str(campaign.campaign_id),
-            numbers=[number for number, _ in begun or []],
-            attempts=[attempt for _, attempt in begun or []],
-        )
-        ended = pb.EndedInstance(instance_id=str(instance), begun=[part])
-        await self.reports.apply([pb.ReportBatch(sequence=1, ended_instances=[ended])])
 
 
 @pytest.fixture
@@ -71,16 +30,6 @@ async def delivery(database_dsn: str) -> AsyncIterator[Delivery]:
     pool = await create_pool(database_dsn, application_name="tests")
     yield Delivery(pool)
     await pool.close()
-
-
-def report(number: int, outcome: "pb.Outcome.ValueType", **more: Any) -> pb.Report:
-    return pb.Report(number=number, attempt=more.pop("attempt", 1), outcome=outcome, **more)
-
-
-def accepted(number: int, **more: Any) -> pb.Report:
-    return report(
-        number, pb.OUTCOME_ACCEPTED, provider_message_id=f"SM{number}", segments=1, **more
-    )
 
 
 async def test_a_message_is_claimed_once_by_any_number_of_senders(delivery: Delivery) -> None:

@@ -16,8 +16,12 @@ from outreach.postgres.pool import create_pool
 from outreach.vocabulary import CampaignStatus, Channel, FailureReason, MessageStatus
 from services.campaign.delivery.claims import Claims
 from services.campaign.delivery.dispatcher import Dispatcher
-from services.campaign.delivery.sweepers import Sweepers, Timers, period
-from services.campaign.domain.dispatch import Pace, job_ranges, messages_to_dispatch
+from services.campaign.delivery.sweepers import (
+    EMAIL_PERIOD_SECONDS_MAX,
+    Sweepers,
+    Timers,
+    period,
+)
 from tests.campaign_data import (
     Wakes,
     assert_exact,
@@ -34,7 +38,9 @@ TIMERS = Timers(
     unconfirmed_after_seconds=900,
     look_up_after_seconds=20,
     send_window_seconds=10,
-    request_seconds_max=20,
+    request_seconds_max={Channel.SMS: 20, Channel.EMAIL: 50},
+    email_look_up_after_seconds=3_600,
+    email_timed_out_after_seconds=96 * 3_600,
     change_log_kept_seconds=3600,
 )
 
@@ -220,6 +226,53 @@ async def test_a_pace_is_kept(pool: Any, nats_client: NatsConnection) -> None:
     assert row["dispatched_through"] == 20  # two seconds of ten messages, and nobody claims
 
 
+async def test_a_job_of_an_email_campaign_is_a_request(
+    pool: Any, nats_client: NatsConnection
+) -> None:
+    await ensure_topology(nats_client.jetstream, (Channel.EMAIL,))
+    campaign = await running_campaign(pool, 2_300, channel=Channel.EMAIL)
+    dispatcher = Dispatcher(pool, nats_client, redispatch_after_seconds=60)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(dispatcher.run())
+
+        async def all_out() -> list[Job] | None:
+            jobs = await jobs_in_stream(nats_client)
+            return jobs if jobs and jobs[-1].last == 2_300 else None
+
+        jobs = await eventually(all_out)
+        running.cancel()
+    assert jobs is not None
+    assert [(job.first, job.last) for job in jobs] == [(1, 767), (768, 1_534), (1_535, 2_300)]
+    assert {job.campaign_id for job in jobs} == {campaign.campaign_id}
+
+
+async def test_the_pace_of_emails_is_kept_in_whole_jobs(
+    pool: Any, nats_client: NatsConnection
+) -> None:
+    await ensure_topology(nats_client.jetstream, (Channel.EMAIL,))
+    campaign = await running_campaign(pool, 1_000, channel=Channel.EMAIL)
+    await pool.execute(
+        """
+        INSERT INTO provider_account (organisation_id, channel, settings, secret,
+            segments_per_second_max) VALUES ($1, 2, '{}', '', 100)
+        """,
+        campaign.organisation_id,
+    )
+    dispatcher = Dispatcher(pool, nats_client, redispatch_after_seconds=60)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(dispatcher.run())
+
+        async def window_full() -> bool:
+            row = await campaign_row(pool, campaign.campaign_id)
+            return bool(row["dispatched_through"] >= 200)
+
+        await eventually(window_full)
+        running.cancel()
+    jobs = await jobs_in_stream(nats_client)
+    # A second's worth at once, then half a second's; two seconds ahead, and nobody claims.
+    assert [(job.first, job.last) for job in jobs] == [(1, 100), (101, 150), (151, 200)]
+
+
 async def test_the_log_of_an_old_campaign_is_pruned(pool: Any, nats_client: NatsConnection) -> None:
     campaign = await running_campaign(pool, 1)
     await Claims(pool, Wakes()).claim(uuid4(), campaign.campaign_id, 1, 1, 1, 1)
@@ -236,41 +289,15 @@ async def test_the_log_of_an_old_campaign_is_pruned(pool: Any, nats_client: Nats
     assert row["log_pruned_through"] == row["revision"] == 2
 
 
-def test_the_window_follows_the_rate_and_the_pace() -> None:
-    free = Pace(None, 1.0)
-
-    def ahead(outstanding: int, rate: float, pace: Pace = free, since: float | None = 0.1) -> int:
-        return messages_to_dispatch(
-            outstanding=outstanding,
-            claimed_per_second=rate,
-            since_dispatch_seconds=since,
-            pace=pace,
-        )
-
-    assert ahead(0, 0) == 1_000
-    assert ahead(1_000, 0) == 0
-    assert ahead(500, 2_000) == 3_500
-    assert ahead(0, 1_000_000) == 20_000
-    slow = Pace(100.0, 2.0)
-    assert ahead(0, 0, slow, None) == 50
-    assert ahead(0, 0, slow, 0.1) == 5
-    assert ahead(0, 0, slow, 60) == 50  # a pause is not made up for
-    assert ahead(100, 0, slow, 60) == 0
-    assert ahead(99, 0, slow, 60) == 1
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "messages"), [(1, 1, 1), (1, 5_000, 3), (7, 1_234, 1_228)]
-)
-def test_job_ranges_cover_exactly(first: int, last: int, messages: int) -> None:
-    ranges = job_ranges(first, last, messages)
-    numbers = [number for start, end in ranges for number in range(start, end + 1)]
-    assert numbers == list(range(first, last + 1))
-
-
 @pytest.mark.parametrize(("after", "every"), [(600, 15.0), (20, 1.0), (0.5, 0.25)])
 def test_timers_look_often_enough(after: float, every: float) -> None:
     assert period(after) == every
+
+
+def test_what_is_due_after_days_is_looked_for_every_few_minutes() -> None:
+    assert period(96 * 3_600, EMAIL_PERIOD_SECONDS_MAX) == EMAIL_PERIOD_SECONDS_MAX == 300
+    assert period(3_600, EMAIL_PERIOD_SECONDS_MAX) == 180
+    assert period(0.1, EMAIL_PERIOD_SECONDS_MAX) == 0.25
 
 
 async def test_while_the_store_is_away_a_loop_says_so_ever_more_seldom(

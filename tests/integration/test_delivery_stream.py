@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import grpc
@@ -15,168 +14,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from outreach.errors import OutreachError
 from outreach.internal.v1 import delivery_pb2 as pb
-from outreach.internal.v1 import delivery_pb2_grpc
-from outreach.postgres.pool import create_pool
-from outreach.rpc.channel import bearer, create_channel
+from outreach.rpc.channel import bearer
 from outreach.rpc.errors import from_status
-from outreach.rpc.interceptors.internal_token import InternalTokenInterceptor
-from outreach.rpc.server import OPEN_SERVICES, RpcServer, Service
-from outreach.secrets import Secrets
 from outreach.v1 import channel_pb2, failure_reason_pb2
 from outreach.vocabulary import MessageStatus
 from services.campaign.delivery import servicer as stream_module
 from services.campaign.delivery.claims import Claimed, Claims
-from services.campaign.delivery.content import Contents
-from services.campaign.delivery.look_ups import LookUps
 from services.campaign.delivery.reports import Reports
-from services.campaign.delivery.servicer import DeliveryServicer
-from tests.campaign_data import RECIPIENT_KEY, Running, Wakes, running_campaign, statuses
+from tests.campaign_data import running_campaign
+from tests.delivery_rig import Rig, Sender, delivery_rig
 from tests.gate import gate_before
 from tests.waiting import eventually
 
 S = MessageStatus
-TOKEN = "the internal token of the tests"
-READ_SECONDS_MAX = 15.0
-
-
-class Sender:
-    """One stream, as a sender sees it."""
-
-    def __init__(self, call: Any) -> None:
-        self.call = call
-        self.instance_id = uuid4()
-        self.sequence = 0
-        self._claims = 0
-
-    async def hello(self) -> pb.Welcome:
-        await self.write(hello=pb.Hello(instance_id=str(self.instance_id)))
-        return (await self.read("welcome")).welcome
-
-    async def write(self, **request: Any) -> None:
-        await self.call.write(pb.DeliverRequest(**request))
-
-    async def read(self, kind: str) -> pb.DeliverResponse:
-        """The next response, which is of this kind."""
-        response = await self.read_any()
-        assert response is not grpc.aio.EOF
-        assert response.WhichOneof("response") == kind
-        assert isinstance(response, pb.DeliverResponse)
-        return response
-
-    async def read_any(self) -> Any:
-        async with asyncio.timeout(READ_SECONDS_MAX):
-            return await self.call.read()
-
-    async def acked(self, sequence: int) -> None:
-        """Read until so much is acknowledged; acknowledgements only grow."""
-        known = 0
-        while known < sequence:
-            ack = (await self.read("ack")).ack.sequence
-            assert known < ack <= self.sequence
-            known = ack
-
-    async def ask_claim(self, campaign: Running, limit: int = 10, **more: Any) -> int:
-        self._claims += 1
-        request = {
-            "campaign_id": str(campaign.campaign_id),
-            "run": 1,
-            "first": 1,
-            "last": campaign.contacts,
-            "limit": limit,
-            **more,
-        }
-        await self.write(claim=pb.ClaimRequest(claim_id=self._claims, **request))
-        return self._claims
-
-    async def claim(self, campaign: Running, limit: int = 10) -> pb.ClaimResult:
-        claim_id = await self.ask_claim(campaign, limit)
-        result = (await self.read("claim")).claim
-        assert result.claim_id == claim_id
-        return result
-
-    async def report(
-        self, campaign: Running, outcome: "pb.Outcome.ValueType", *numbers: int
-    ) -> None:
-        reports = [pb.Report(number=number, attempt=1, outcome=outcome) for number in numbers]
-        await self.batch(
-            campaigns=[pb.CampaignReports(campaign_id=str(campaign.campaign_id), reports=reports)]
-        )
-
-    async def batch(self, **content: Any) -> None:
-        self.sequence += 1
-        content = {"sequence": self.sequence, **content}
-        await self.write(reports=pb.ReportBatch(**content))
-
-    async def end(self) -> tuple[grpc.StatusCode, str]:
-        """The status, after whatever is still answered."""
-        async with asyncio.timeout(READ_SECONDS_MAX):
-            try:
-                while await self.call.read() is not grpc.aio.EOF:
-                    pass
-            except grpc.aio.AioRpcError:
-                pass
-            return await self.call.code(), await self.call.details() or ""
-
-
-class Rig:
-    """The server, its parts, and senders."""
-
-    def __init__(self, pool: Any, servicer: DeliveryServicer, channel: grpc.aio.Channel) -> None:
-        self.pool = pool
-        self.servicer = servicer
-        self.stub = delivery_pb2_grpc.DeliveryServiceStub(channel)
-        self.metadata = bearer(TOKEN)
-        self.senders: list[Sender] = []
-
-    def open(self) -> Sender:
-        """A stream without a Hello."""
-        sender = Sender(self.stub.Deliver(metadata=self.metadata))
-        self.senders.append(sender)
-        return sender
-
-    async def sender(self) -> Sender:
-        sender = self.open()
-        await sender.hello()
-        return sender
-
-    async def statuses(self, campaign: Running) -> dict[int, MessageStatus]:
-        return await statuses(self.pool, campaign.campaign_id)
-
-
-@asynccontextmanager
-async def delivery_rig(dsn: str, **servicer: float) -> AsyncIterator[Rig]:
-    pool = await create_pool(dsn, application_name="tests", connections_max=12)
-    served = DeliveryServicer(
-        claims=Claims(pool, Wakes()),
-        reports=Reports(pool, Wakes(), recipient_key=RECIPIENT_KEY, look_up_after_seconds=0.0),
-        look_ups=LookUps(pool, look_up_after_seconds=0.0),
-        contents=Contents(pool, Secrets("a secret key of the tests, 32 characters", [])),
-        send_window_seconds=7.5,
-        **servicer,
-    )
-    server = RpcServer(
-        host="127.0.0.1",
-        port=0,
-        services=[
-            Service(
-                pb.DESCRIPTOR.services_by_name["DeliveryService"].full_name,
-                lambda server: delivery_pb2_grpc.add_DeliveryServiceServicer_to_server(
-                    served, server
-                ),
-            )
-        ],
-        authentication=InternalTokenInterceptor(TOKEN, open_services=OPEN_SERVICES),
-    )
-    channel = create_channel(f"127.0.0.1:{await server.start()}")
-    rig = Rig(pool, served, channel)
-    try:
-        yield rig
-    finally:
-        for sender in rig.senders:
-            sender.call.cancel()
-        await channel.close()
-        await server.drain(end_streams=served.drain, grace_seconds=1)
-        pool.terminate()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from outreach.internal.v1 import delivery_pb2 as pb
 from outreach.rpc.errors import status_code_of
 from outreach.v1 import campaign_pb2, message_pb2
-from outreach.vocabulary import CampaignStatus, MessageStatus
+from outreach.vocabulary import CampaignStatus, Channel, MessageStatus
 from services.campaign.watch import campaign_feed
 from tests.campaign_data import statuses
 from tests.gate import gate_before
@@ -43,6 +43,30 @@ async def test_a_snapshot_then_every_change_in_order_once_and_whole(rig: WatchRi
     assert statuses_after(watch, 200) == await statuses(rig.pool, campaign.campaign_id)
     assert {each[3] for each in watch.history if each[2] == MessageStatus.FAILED} == {2}
     assert {each[4] for each in watch.history} == {1}
+
+
+async def test_deferred_emails_are_told_through_to_their_end(rig: WatchRig) -> None:
+    campaign = await rig.running(3, channel=Channel.EMAIL)
+    watch = rig.watch(campaign)
+    await watch.read()
+    await rig.claim(campaign, 3)
+    await rig.report(campaign, pb.OUTCOME_ACCEPTED, 1, 2, 3)
+    await rig.report(campaign, pb.OUTCOME_DEFERRED, 1, 2)
+    await rig.report(campaign, pb.OUTCOME_DELIVERED, 3)
+    await watch.read_through(await rig.revision(campaign))
+    assert watch.status == CampaignStatus.ACTIVE_RETRIES
+    for _ in range(3):  # told again, it is no news
+        await rig.report(campaign, pb.OUTCOME_DEFERRED, 1, 2, 3)
+    await rig.report(campaign, pb.OUTCOME_DELIVERED, 1, 2)
+    await watch.read_through(await rig.revision(campaign))
+    assert watch.status == CampaignStatus.COMPLETE
+    # The watch goes on after the end, and hears of the bounce.
+    await rig.report(campaign, pb.OUTCOME_FAILED, 3, failure_reason=9)
+    await watch.read_through(await rig.revision(campaign))
+    assert watch.status == CampaignStatus.COMPLETE_WITH_ERRORS
+    assert watch.history[-1] == (watch.revision, 3, MessageStatus.FAILED, 9, 1)
+    assert len(watch.history) == 3 * 2 + 2 + 1 + 2 + 1
+    assert_counts(watch, 3)
 
 
 async def test_it_goes_on_from_any_token(rig: WatchRig) -> None:

@@ -89,6 +89,25 @@ async def test_a_campaign_that_begins_later_is_told_and_late_receipts_of_ended_o
     assert (await next_campaign(call)).id == str(third.campaign_id)
 
 
+async def test_a_campaign_whose_last_emails_are_deferred_runs_no_more(rig: WatchRig) -> None:
+    campaign = await rig.running(3, channel=Channel.EMAIL)
+    call = rig.watch_all(campaign.organisation_id)
+    assert [each.id for each in await snapshot(call)] == [str(campaign.campaign_id)]
+    await rig.claim(campaign, 3)
+    await rig.report(campaign, pb.OUTCOME_ACCEPTED, 1, 2, 3)
+    await rig.report(campaign, pb.OUTCOME_DEFERRED, 1, 2)
+    await rig.report(campaign, pb.OUTCOME_DELIVERED, 3)
+    told = await told_until_ended(call, campaign)
+    assert told[-1].status == campaign_pb2.CAMPAIGN_STATUS_ACTIVE_RETRIES
+    assert not told[-1].HasField("end_time")
+    # Its last status here; another campaign may run, while the end of this one is seen where it is watched itself.
+    other = await rig.running(1, channel=Channel.EMAIL, organisation_id=campaign.organisation_id)
+    assert (await next_campaign(call)).id == str(other.campaign_id)
+    await rig.report(campaign, pb.OUTCOME_DELIVERED, 1, 2)
+    await rig.finish(other, 1)
+    assert (await told_until_ended(call, other))[-1].id == str(other.campaign_id)
+
+
 @pytest.mark.parametrize("nats", [True, False], ids=["nats", "no-nats"])
 async def test_a_campaign_that_began_and_ended_between_two_looks_is_told(
     database_dsn: str, nats_url: str, nats: bool

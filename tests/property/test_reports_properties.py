@@ -42,12 +42,26 @@ STORIES: dict[Channel, dict[tuple[Outcome, ...], MessageStatus]] = {
         (O.UNKNOWN, O.FAILED): S.FAILED,
     },
     Channel.EMAIL: {
+        (): S.SENDING,
+        (O.ACCEPTED,): S.SENT,
+        (O.ACCEPTED, O.ACCEPTED): S.SENT,  # the answer, and the event that says the same
         (O.ACCEPTED, O.DEFERRED): S.RETRYING,
+        (
+            O.DEFERRED,
+            O.DEFERRED,
+            O.DEFERRED,
+        ): S.RETRYING,  # the answer got lost; every try is told of
         (O.ACCEPTED, O.DEFERRED, O.DELIVERED): S.DELIVERED,
+        (O.ACCEPTED, O.DEFERRED, O.DEFERRED, O.FAILED): S.FAILED,
+        (O.ACCEPTED, O.DEFERRED, O.OPTED_OUT): S.OPTED_OUT,
         (O.ACCEPTED, O.DELIVERED, O.FAILED): S.FAILED,  # a bounce after delivery
+        (O.ACCEPTED, O.DEFERRED, O.DELIVERED, O.FAILED): S.FAILED,
         (O.ACCEPTED, O.OPTED_OUT): S.OPTED_OUT,
+        (O.REJECTED,): S.FAILED,
         (O.HANDED_BACK,): S.QUEUED,
         (O.UNKNOWN, O.DEFERRED, O.FAILED): S.FAILED,
+        (O.UNKNOWN, O.NOT_FOUND, O.DEFERRED): S.RETRYING,
+        (O.UNKNOWN, O.NOT_FOUND, O.ACCEPTED): S.SENT,
     },
 }
 

@@ -154,28 +154,52 @@ def test_edge_codes_are_the_edges() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "source", "targets", "cause"),
+    ("query", "sources", "targets", "cause"),
     [
-        ("claim_messages", S.QUEUED, {S.OPTED_OUT, S.SENDING}, None),
-        ("hand_back_instance", S.SENDING, {S.QUEUED}, Cause.REPORT),
-        ("cancel_queued", S.QUEUED, {S.CANCELLED}, Cause.STOP),
-        ("assume_delivered", S.SENT, {S.ASSUMED_DELIVERED}, Cause.TIMER),
-        ("give_up_unknown", S.SENDING, {S.FAILED}, Cause.TIMER),
+        ("claim_messages", {S.QUEUED}, {S.OPTED_OUT, S.SENDING}, None),
+        ("hand_back_instance", {S.SENDING}, {S.QUEUED}, Cause.REPORT),
+        ("cancel_queued", {S.QUEUED}, {S.CANCELLED}, Cause.STOP),
+        ("assume_delivered", {S.SENT}, {S.ASSUMED_DELIVERED}, Cause.TIMER),
+        ("give_up_unknown", {S.SENDING}, {S.FAILED}, Cause.TIMER),
+        ("time_out", {S.SENT, S.RETRYING}, {S.FAILED}, Cause.TIMER),
     ],
 )
 def test_the_sql_moves_messages_along_edges_of_the_table(
-    query: str, source: MessageStatus, targets: set[MessageStatus], cause: Cause | None
+    query: str, sources: set[MessageStatus], targets: set[MessageStatus], cause: Cause | None
 ) -> None:
     text = QUERIES[query]
-    assert set(re.findall(r"(?<!\w)(?:m\.)?status = (\d+)", text.replace("SET status", ""))) == {
-        str(int(source))
-    }
+    guards = re.findall(
+        r"(?<!\w)(?:m\.)?status (?:= (\d+)|IN \(([\d, ]+)\))", text.replace("SET status", "")
+    )
+    found = {number for guard in guards for number in re.findall(r"\d+", "".join(guard))}
+    assert found == {str(int(source)) for source in sources}
     assignment = re.search(r"SET status = (\d+|CASE.*?END)", text)
     assert assignment
     assert set(re.findall(r"\d+", assignment[1])) == {str(int(target)) for target in targets}
     causes = {Cause.CLAIM, Cause.SUPPRESSED} if cause is None else {cause}
     table = {(e.source, e.target) for e in MESSAGE_EDGES if e.cause in causes}
-    assert {(source, target) for target in targets} <= table
+    assert {(source, target) for source in sources for target in targets} <= table
+
+
+def test_only_emails_are_timed_out_and_only_unknown_attempts_are_given_up() -> None:
+    timed = {
+        channel: {
+            (e.source, e.target, e.note.partition(":")[0])
+            for e in edges(channel)
+            if e.cause is Cause.TIMER and e.target is S.FAILED
+        }
+        for channel in Channel
+    }
+    given_up = {(S.SENDING, S.FAILED, "UNCONFIRMED")}
+    assert timed[SMS] == given_up
+    assert timed[EMAIL] == given_up | {
+        (S.SENT, S.FAILED, "TIMED_OUT"),
+        (S.RETRYING, S.FAILED, "TIMED_OUT"),
+    }
+    for query, reason in (("give_up_unknown", "UNCONFIRMED"), ("time_out", "TIMED_OUT")):
+        text, number = QUERIES[query], FailureReason[reason].value
+        assert f"failure_reason = {number}," in text
+        assert f"{number}::smallint AS failure_reason" in text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,10 @@ CREATE INDEX campaign_test_sends ON campaign (test_of) WHERE test_of IS NOT NULL
 DROP INDEX campaign_channel_lock;
 CREATE UNIQUE INDEX campaign_channel_lock ON campaign (organisation_id, channel) WHERE holds_channel AND test_of IS NULL;
 
+-- What the time limit of deferrals looks through: campaigns that have been run and have not ended, also in
+-- ACTIVE_RETRIES. Neither column changes with a batch (as counts do), so that a batch's update stays heap-only.
+CREATE INDEX campaign_unfinished ON campaign (id) WHERE run > 0 AND end_time IS NULL;
+
 -- What a sender found out about the account at its provider.
 ALTER TABLE provider_account
     ADD COLUMN sender_addresses text[] NOT NULL DEFAULT '{}',
@@ -41,6 +45,7 @@ DROP TABLE attachment_chunk, attachment;
 ALTER TABLE provider_account
     DROP COLUMN sender_addresses, DROP COLUMN sender_domains, DROP COLUMN check_fault, DROP COLUMN check_time;
 DELETE FROM campaign WHERE test_of IS NOT NULL;
+DROP INDEX campaign_unfinished;
 DROP INDEX campaign_channel_lock;
 ALTER TABLE campaign DROP COLUMN test_of;
 CREATE UNIQUE INDEX campaign_channel_lock ON campaign (organisation_id, channel) WHERE holds_channel;

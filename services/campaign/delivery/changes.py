@@ -14,6 +14,13 @@ from services.campaign.domain.lifecycle import Counts, campaign_status
 QUERIES = load_queries("services.campaign.delivery", "delivery.sql")
 
 
+#: The statuses in which an attempt may wait for a look-up (`unknown_attempt`); what moves on from one waits no more.
+_LOOKED_UP = {
+    Channel.SMS: frozenset({MessageStatus.SENDING}),
+    Channel.EMAIL: frozenset({MessageStatus.SENDING, MessageStatus.SENT}),
+}
+
+
 class Wakeups(Protocol):
     """Tells the replicas that a campaign changed; may lose a call (readers also look by themselves)."""
 
@@ -109,11 +116,8 @@ async def record_changes(
         counts, run=campaign.run, template_valid=True, critical_failure=campaign.failed
     )
     ends = not counts.active and not counts.retrying and not campaign.ended
-    resolved = [
-        move.number
-        for move in moves
-        if move.source == MessageStatus.SENDING and move.target != MessageStatus.SENDING
-    ]
+    waiting = _LOOKED_UP[campaign.channel]
+    resolved = [move.number for move in moves if move.source in waiting]
     revision: int = await connection.fetchval(
         QUERIES["record_changes"],
         campaign.id,

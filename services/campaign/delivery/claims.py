@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.vocabulary import MessageStatus
+from outreach.vocabulary import Channel, MessageStatus
 from services.campaign.delivery.changes import QUERIES, Move, Wakeups, lock_campaign, record_changes
 
 CLAIM_MESSAGES_MAX = 1_000
@@ -79,18 +79,24 @@ class Claims:
         return Claimed(
             delivery_pb2.CLAIM_STATE_EXHAUSTED if exhausted else delivery_pb2.CLAIM_STATE_OPEN,
             sorted(
-                (claimed_message(row) for row in rows if row["status"] == MessageStatus.SENDING),
+                (
+                    claimed_message(campaign.channel, row)
+                    for row in rows
+                    if row["status"] == MessageStatus.SENDING
+                ),
                 key=lambda message: message.number,
             ),
             content_hash,
         )
 
 
-def claimed_message(row: asyncpg.Record) -> delivery_pb2.ClaimedMessage:
-    """From number, attempt, recipient, variables; a missing value travels as an empty string."""
+def claimed_message(channel: Channel, row: asyncpg.Record) -> delivery_pb2.ClaimedMessage:
+    """From number, attempt, recipient, recipient_hash, variables; a missing value travels as an empty string."""
     return delivery_pb2.ClaimedMessage(
         number=row["number"],
         attempt=row["attempt"],
         recipient=row["recipient"],
         values=[value or "" for value in row["variables"]],
+        # Only an unsubscribe link needs it.
+        recipient_hash=row["recipient_hash"] if channel is Channel.EMAIL else b"",
     )

@@ -52,25 +52,71 @@ class Contents:
     ) -> delivery_pb2.ProviderAccount:
         """CHANNEL_NOT_CONFIGURED when the organisation has no account for the channel."""
         row = await self._pool.fetchrow(QUERIES["get_provider_account"], organisation_id, channel)
-        if row is None or channel != Channel.SMS:
-            raise OutreachError(
-                "CHANNEL_NOT_CONFIGURED",
-                "The organisation has no provider account for the channel.",
-            )
+        if row is None:
+            raise _not_configured()
         settings = _json(row["settings"])
-        sender = campaign_pb2.SmsSender()
-        if settings.get("messaging_service_sid"):
-            sender.messaging_service_sid = settings["messaging_service_sid"]
-        elif settings.get("from"):
-            setattr(sender, "from", settings["from"])
-        account = delivery_pb2.TwilioAccount(
-            account_sid=settings["account_sid"],
-            auth_token=self._secrets.decrypt(row["secret"]).decode(),
-            sender=sender,
+        secret = self._secrets.decrypt(row["secret"]).decode()
+        account = delivery_pb2.ProviderAccount(organisation_id=str(organisation_id))
+        if channel == Channel.SMS:
+            account.twilio.CopyFrom(_twilio(settings, secret))
+        else:
+            account.sendgrid.api_key = secret
+            account.sendgrid.webhook_public_key = settings.get("webhook_public_key", "")
+            account.sendgrid.push_suppressions = settings.get("push_suppressions", False)
+        return account
+
+    async def provider_accounts(
+        self, channel: Channel
+    ) -> delivery_pb2.ListProviderAccountsResponse:
+        """The organisations that have an account of the channel."""
+        rows = await self._pool.fetch(QUERIES["list_provider_accounts"], channel)
+        return delivery_pb2.ListProviderAccountsResponse(
+            organisation_ids=[str(row["organisation_id"]) for row in rows]
         )
-        if settings.get("validity_period_seconds"):
-            account.validity_period.CopyFrom(Duration(seconds=settings["validity_period_seconds"]))
-        return delivery_pb2.ProviderAccount(organisation_id=str(organisation_id), twilio=account)
+
+    async def record_check(
+        self,
+        organisation_id: UUID,
+        channel: Channel,
+        addresses: list[str],
+        domains: list[str],
+        fault: str,
+    ) -> None:
+        """What a sender found out about an account just now; CHANNEL_NOT_CONFIGURED when there is none."""
+        known = await self._pool.fetchval(
+            QUERIES["record_account_check"], organisation_id, channel, addresses, domains, fault
+        )
+        if not known:
+            raise _not_configured()
+
+    async def recipient(self, campaign_id: UUID, number: int) -> str:
+        """Of one message; MESSAGE_NOT_FOUND, also when its campaign is gone."""
+        recipient: str | None = await self._pool.fetchval(
+            QUERIES["get_recipient"], campaign_id, number
+        )
+        if recipient is None:
+            raise OutreachError("MESSAGE_NOT_FOUND", "There is no such message.")
+        return recipient
+
+
+def _not_configured() -> OutreachError:
+    return OutreachError(
+        "CHANNEL_NOT_CONFIGURED", "The organisation has no provider account for the channel."
+    )
+
+
+def _twilio(settings: Any, auth_token: str) -> delivery_pb2.TwilioAccount:
+    sender = campaign_pb2.SmsSender()
+    if settings.get("messaging_service_sid"):
+        sender.messaging_service_sid = settings["messaging_service_sid"]
+    elif settings.get("from"):
+        setattr(sender, "from", settings["from"])
+    account = delivery_pb2.TwilioAccount(
+        account_sid=settings["account_sid"], auth_token=auth_token, sender=sender
+    )
+    if settings.get("validity_period_seconds"):
+        account.validity_period.CopyFrom(Duration(seconds=settings["validity_period_seconds"]))
+    return account
 
 
 def _json(value: object) -> Any:

@@ -13,7 +13,7 @@ FOR NO KEY UPDATE
 
 -- name: claim_messages
 WITH picked AS (
-    SELECT m.number, c.recipient, c.variables, s.recipient_hash IS NOT NULL AS suppressed
+    SELECT m.number, c.recipient, c.recipient_hash, c.variables, s.recipient_hash IS NOT NULL AS suppressed
     FROM message m
     JOIN contact c ON c.campaign_id = m.campaign_id AND c.number = m.number
     LEFT JOIN suppression s
@@ -32,7 +32,7 @@ SET status = CASE WHEN p.suppressed THEN 9 ELSE 3 END,
     provider_message_id = NULL, provider_code = NULL, segments = 0
 FROM picked p
 WHERE m.campaign_id = $1 AND m.number = p.number
-RETURNING m.number, m.attempt, m.status, p.recipient, p.variables
+RETURNING m.number, m.attempt, m.status, p.recipient, p.recipient_hash, p.variables
 
 -- name: apply_reports
 -- $9: permitted edges as source * 100 + target; a FAILED source with a reason as reason * 10000 + 800 + target.
@@ -65,10 +65,11 @@ RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_statu
           coalesce(new.failure_reason, 0)::smallint AS failure_reason
 
 -- name: note_unknown_attempts
+-- $5: the status that the messages must have: SENDING, or SENT for emails of which nothing is heard.
 INSERT INTO unknown_attempt (campaign_id, number, attempt, next_look_up_time)
 SELECT m.campaign_id, m.number, m.attempt, now() + make_interval(secs => $4)
 FROM unnest($2::int[], $3::int[]) AS u (number, attempt)
-JOIN message m ON m.campaign_id = $1 AND m.number = u.number AND m.attempt = u.attempt AND m.status = 3
+JOIN message m ON m.campaign_id = $1 AND m.number = u.number AND m.attempt = u.attempt AND m.status = $5
 ON CONFLICT (campaign_id, number) DO UPDATE
     SET attempt = excluded.attempt, unknown_time = now(), look_ups = 0, next_look_up_time = excluded.next_look_up_time
     WHERE unknown_attempt.attempt < excluded.attempt
@@ -116,17 +117,37 @@ FROM changed
 RETURNING revision
 
 -- name: suppress_contacts
+-- In the order of the key, as opt_out does it: two batches about the same recipients wait for each other.
 INSERT INTO suppression (organisation_id, channel, recipient_hash, suppressed, source, event_time)
 SELECT DISTINCT $2::uuid, $3::smallint, c.recipient_hash, true, 'provider', now()
 FROM contact c
 WHERE c.campaign_id = $1 AND c.number = ANY ($4::int[])
+ORDER BY c.recipient_hash
 ON CONFLICT (organisation_id, channel, recipient_hash) DO UPDATE
     SET suppressed = true, source = excluded.source, event_time = excluded.event_time
     WHERE suppression.event_time < excluded.event_time
 
 -- name: opt_out
+-- A batch of opt-outs and opt-ins, each of a recipient's hash, or of the recipient of a message: then of a campaign of
+-- the same organisation and channel. Of several about one recipient the latest counts, by their times, then their order.
+WITH told AS (
+    SELECT o.organisation_id, o.channel, coalesce(o.recipient_hash, c.recipient_hash) AS recipient_hash,
+           o.suppressed, o.source, o.event_time, o.position
+    FROM unnest($1::uuid[], $2::smallint[], $3::bytea[], $4::uuid[], $5::int[], $6::boolean[], $7::text[],
+                $8::timestamptz[])
+         WITH ORDINALITY
+         AS o (organisation_id, channel, recipient_hash, campaign_id, number, suppressed, source, event_time, position)
+    JOIN organisation g ON g.id = o.organisation_id
+    LEFT JOIN campaign k
+        ON k.id = o.campaign_id AND k.organisation_id = o.organisation_id AND k.channel = o.channel
+    LEFT JOIN contact c ON c.campaign_id = k.id AND c.number = o.number
+)
 INSERT INTO suppression (organisation_id, channel, recipient_hash, suppressed, source, event_time)
-VALUES ($1, $2, $3, $4, 'reply', $5)
+SELECT DISTINCT ON (organisation_id, channel, recipient_hash)
+       organisation_id, channel, recipient_hash, suppressed, source, event_time
+FROM told
+WHERE recipient_hash IS NOT NULL
+ORDER BY organisation_id, channel, recipient_hash, event_time DESC, position DESC
 ON CONFLICT (organisation_id, channel, recipient_hash) DO UPDATE
     SET suppressed = excluded.suppressed, source = excluded.source, event_time = excluded.event_time
     WHERE suppression.event_time <= excluded.event_time
@@ -164,8 +185,43 @@ WHERE m.campaign_id = $1 AND m.number = ANY ($2::int[]) AND m.status = 4
   AND m.update_time < now() - make_interval(secs => $3)
 RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 0::smallint AS failure_reason
 
+-- name: campaigns_with_sent_email
+-- Nothing of a run is older than the run: while that is young, its messages need not be read.
+SELECT id FROM campaign
+WHERE holds_channel AND sent > 0 AND channel = 2 AND start_time < now() - make_interval(secs => $1)
+
+-- name: silent_emails
+SELECT m.number, m.attempt
+FROM message m
+WHERE m.campaign_id = $1 AND m.status = 4 AND m.update_time < now() - make_interval(secs => $2)
+  AND NOT EXISTS (
+      SELECT FROM unknown_attempt u
+      WHERE u.campaign_id = m.campaign_id AND u.number = m.number AND u.attempt = m.attempt
+  )
+ORDER BY m.number
+LIMIT $3
+
+-- name: campaigns_with_unsettled_email
+-- Also those in ACTIVE_RETRIES, and FAILED ones with deferred messages: all that have not ended (campaign_unfinished).
+SELECT id FROM campaign
+WHERE run > 0 AND end_time IS NULL AND channel = 2 AND (sent > 0 OR retrying > 0)
+  AND start_time < now() - make_interval(secs => $1)
+
+-- name: overdue_emails
+SELECT number FROM message
+WHERE campaign_id = $1 AND status IN (4, 5) AND update_time < now() - make_interval(secs => $2)
+ORDER BY number
+LIMIT $3
+
+-- name: time_out
+UPDATE message m
+SET status = 8, failure_reason = 15, update_time = now()
+WHERE m.campaign_id = $1 AND m.number = ANY ($2::int[]) AND m.status IN (4, 5)
+  AND m.update_time < now() - make_interval(secs => $3)
+RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 15::smallint AS failure_reason
+
 -- name: campaigns_with_sending
-SELECT id FROM campaign WHERE holds_channel AND sending > 0
+SELECT id, channel FROM campaign WHERE holds_channel AND sending > 0
 
 -- name: overdue_claims
 SELECT m.number, m.attempt
@@ -182,23 +238,32 @@ LIMIT $3
 UPDATE message m
 SET status = 8, failure_reason = 16, update_time = now()
 FROM (
-    SELECT number, attempt FROM unknown_attempt
-    WHERE campaign_id = $1 AND unknown_time < now() - make_interval(secs => $2)
-    ORDER BY number LIMIT $3
+    -- Emails that were accepted wait here too, for another limit.
+    SELECT u.number, u.attempt
+    FROM unknown_attempt u
+    JOIN message m ON m.campaign_id = $1 AND m.number = u.number AND m.attempt = u.attempt AND m.status = 3
+    WHERE u.campaign_id = $1 AND u.unknown_time < now() - make_interval(secs => $2)
+    ORDER BY u.number LIMIT $3
 ) AS u
 WHERE m.campaign_id = $1 AND m.number = u.number AND m.attempt = u.attempt AND m.status = 3
 RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 16::smallint AS failure_reason
 
 -- name: campaigns_with_old_unknown
-SELECT DISTINCT campaign_id FROM unknown_attempt WHERE unknown_time < now() - make_interval(secs => $1)
+SELECT c.id
+FROM campaign c
+WHERE c.id IN (SELECT campaign_id FROM unknown_attempt WHERE unknown_time < now() - make_interval(secs => $1))
+  AND c.sending > 0
 
 -- name: campaigns_with_due_look_ups
 SELECT c.id, c.organisation_id, c.channel, c.run
 FROM campaign c
 WHERE c.id IN (SELECT campaign_id FROM unknown_attempt WHERE next_look_up_time <= now())
 
--- name: lease_look_ups
--- A provider's list knows no attempts. Of several messages to one recipient in a campaign, those that are unknown are
+-- name: look_up_subject
+SELECT c.channel, t.content_hash FROM campaign c JOIN campaign_content t ON t.campaign_id = c.id WHERE c.id = $1
+
+-- name: lease_sms_look_ups
+-- Twilio's list knows no attempts. Of several messages to one recipient in a campaign, those that are unknown are
 -- looked up together, so that one listed message is not taken for two of them; and none while another of them may
 -- still be told of by its sender.
 WITH due AS (
@@ -236,7 +301,7 @@ WITH due AS (
         ON u.campaign_id = $1 AND u.number = other.number AND u.attempt = other.attempt
     GROUP BY l.number
 )
-SELECT l.number, l.attempt, c.recipient, c.variables, m.claim_time,
+SELECT l.number, l.attempt, c.recipient, c.recipient_hash, c.variables, m.claim_time,
        coalesce(t.ids, '{}') AS other_provider_message_ids
 FROM leased l
 JOIN message m ON m.campaign_id = $1 AND m.number = l.number AND m.attempt = l.attempt AND m.status = 3
@@ -244,6 +309,34 @@ JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
 LEFT JOIN twins t ON t.number = l.number
 WHERE t.under_way IS NOT TRUE
 ORDER BY m.claim_time, l.number
+
+-- name: lease_email_look_ups
+-- SendGrid is asked for one attempt by our own id, so other messages to the recipient do not matter. First those that
+-- may not have gone out; then accepted ones (SENT) of which nothing is heard, which are looked up far more rarely.
+WITH due AS (
+    SELECT u.number, m.status
+    FROM unknown_attempt u
+    LEFT JOIN message m ON m.campaign_id = u.campaign_id AND m.number = u.number AND m.attempt = u.attempt
+    WHERE u.campaign_id = $1 AND u.next_look_up_time <= now()
+    ORDER BY m.status, u.next_look_up_time
+    LIMIT $2
+    FOR UPDATE OF u SKIP LOCKED
+), leased AS (
+    UPDATE unknown_attempt u
+    SET look_ups = u.look_ups + 1,
+        next_look_up_time = now() + make_interval(
+            secs => CASE due.status WHEN 3 THEN $3::float8 ELSE $4::float8 END * power(2, least(u.look_ups, 5))
+        )
+    FROM due
+    WHERE u.campaign_id = $1 AND u.number = due.number
+    RETURNING u.number, u.attempt
+)
+SELECT l.number, l.attempt, c.recipient, c.recipient_hash, c.variables, m.claim_time,
+       '{}'::text[] AS other_provider_message_ids
+FROM leased l
+JOIN message m ON m.campaign_id = $1 AND m.number = l.number AND m.attempt = l.attempt AND m.status IN (3, 4)
+JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
+ORDER BY m.status, m.claim_time, l.number
 
 -- name: get_content
 SELECT c.organisation_id, c.channel, c.missing_variable_policy, t.content_hash, t.content, t.columns
@@ -256,6 +349,21 @@ SELECT content_hash FROM campaign_content WHERE campaign_id = $1
 
 -- name: get_provider_account
 SELECT settings, secret FROM provider_account WHERE organisation_id = $1 AND channel = $2
+
+-- name: list_provider_accounts
+SELECT organisation_id FROM provider_account WHERE channel = $1 ORDER BY organisation_id
+
+-- name: record_account_check
+UPDATE provider_account
+SET sender_addresses = $3, sender_domains = $4, check_fault = $5, check_time = now()
+WHERE organisation_id = $1 AND channel = $2
+RETURNING true
+
+-- name: get_recipient
+SELECT c.recipient
+FROM campaign k
+JOIN contact c ON c.campaign_id = k.id AND c.number = $2
+WHERE k.id = $1
 
 -- name: get_pace
 SELECT p.segments_per_second_max
@@ -272,8 +380,10 @@ FROM (
 ) AS ahead
 
 -- name: record_dispatch
+-- $5: seconds of the pace that are left for the next time.
 UPDATE campaign
-SET dispatch_epoch = $2, dispatched_through = $3, undispatched = $4, dispatch_time = now()
+SET dispatch_epoch = $2, dispatched_through = $3, undispatched = $4,
+    dispatch_time = now() - make_interval(secs => $5)
 WHERE id = $1
 
 -- name: purge_ended_instances

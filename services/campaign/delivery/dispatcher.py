@@ -19,7 +19,12 @@ from outreach.jetstream.topology import JOBS_STREAM, job_subject
 from outreach.postgres.outage import STORE_ERRORS
 from services.campaign.delivery.changes import QUERIES, LockedCampaign, lock_campaign
 from services.campaign.delivery.pauses import Pause
-from services.campaign.domain.dispatch import Pace, job_ranges, messages_to_dispatch
+from services.campaign.domain.dispatch import (
+    Pace,
+    job_ranges,
+    messages_to_dispatch,
+    unused_seconds,
+)
 
 log = structlog.get_logger()
 
@@ -124,19 +129,23 @@ class Dispatcher:
             )
             rate = self._rates.setdefault(campaign_id, _Rate())
             limit = messages_to_dispatch(
+                campaign.channel,
                 outstanding=max(campaign.counts.queued - undispatched, 0),
+                remaining=undispatched,
                 claimed_per_second=rate.note(campaign.counts.total - campaign.counts.queued),
                 since_dispatch_seconds=campaign.since_dispatch_seconds,
                 pace=pace,
             )
-            if limit == 0 or undispatched <= 0:
+            if limit <= 0:
                 return
             ahead = await connection.fetchrow(
                 QUERIES["next_to_dispatch"], campaign_id, through, limit
             )
             if ahead is None or not ahead["messages"]:
                 # Counted as ahead of us, but behind: handed back. The next epoch takes them along.
-                await connection.execute(QUERIES["record_dispatch"], campaign_id, epoch, through, 0)
+                await connection.execute(
+                    QUERIES["record_dispatch"], campaign_id, epoch, through, 0, 0.0
+                )
                 return
             await connection.execute(
                 QUERIES["record_dispatch"],
@@ -144,6 +153,7 @@ class Dispatcher:
                 epoch,
                 ahead["last"],
                 max(undispatched - ahead["messages"], 0),
+                unused_seconds(ahead["messages"], campaign.since_dispatch_seconds, pace),
             )
         if again:
             await self._purge(campaign)
@@ -173,7 +183,7 @@ class Dispatcher:
         self, campaign: LockedCampaign, epoch: int, first: int, last: int, messages: int
     ) -> None:
         subject = job_subject(campaign.channel, campaign.organisation_id, campaign.id)
-        ranges = job_ranges(first, last, messages)
+        ranges = job_ranges(campaign.channel, first, last, messages)
         for start, end in ranges:
             job = Job(
                 "send", campaign.organisation_id, campaign.id, campaign.run, start, end, epoch

@@ -6,33 +6,53 @@ import asyncpg
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from outreach.internal.v1 import delivery_pb2
+from outreach.vocabulary import Channel
 from services.campaign.delivery.changes import QUERIES
 from services.campaign.delivery.claims import claimed_message
+
+#: An email that was accepted, and of which nothing is heard, is looked up again after this, then ever more rarely.
+EMAIL_LOOK_UP_AFTER_SECONDS = 3_600.0
 
 
 class LookUps:
     """Hands out due look-ups. A lease that comes to nothing is due again later, at growing intervals."""
 
     def __init__(
-        self, pool: "asyncpg.Pool[asyncpg.Record]", *, look_up_after_seconds: float
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        *,
+        look_up_after_seconds: float,
+        email_look_up_after_seconds: float = EMAIL_LOOK_UP_AFTER_SECONDS,
     ) -> None:
+        """`look_up_after_seconds`: for attempts that may not have gone out; the other for accepted emails."""
         self._pool = pool
         self._look_up_after_seconds = look_up_after_seconds
+        self._email_look_up_after_seconds = email_look_up_after_seconds
 
     async def lease(self, campaign_id: UUID, limit: int) -> delivery_pb2.LookUpResult:
-        """Up to `limit` attempts of the campaign whose look-up is due."""
+        """Up to `limit` attempts of the campaign whose look-up is due; none when it is gone.
+
+        SMS: with them all that are unknown of the same recipients, which may be more.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(
-                QUERIES["lease_look_ups"], campaign_id, limit, self._look_up_after_seconds
-            )
-            content_hash = await connection.fetchval(QUERIES["content_hash"], campaign_id)
-        result = delivery_pb2.LookUpResult(content_hash=content_hash or "")
+            subject = await connection.fetchrow(QUERIES["look_up_subject"], campaign_id)
+            if subject is None:
+                return delivery_pb2.LookUpResult()
+            channel = Channel(subject["channel"])
+            after = [self._look_up_after_seconds]
+            if channel is Channel.EMAIL:
+                query = QUERIES["lease_email_look_ups"]
+                after.append(self._email_look_up_after_seconds)
+            else:
+                query = QUERIES["lease_sms_look_ups"]
+            rows = await connection.fetch(query, campaign_id, limit, *after)
+        result = delivery_pb2.LookUpResult(content_hash=subject["content_hash"])
         for row in rows:
             claim_time = Timestamp()
             claim_time.FromDatetime(row["claim_time"])
             result.attempts.append(
                 delivery_pb2.UnknownAttempt(
-                    message=claimed_message(row),
+                    message=claimed_message(channel, row),
                     claim_time=claim_time,
                     other_provider_message_ids=row["other_provider_message_ids"],
                 )

@@ -4,14 +4,12 @@ attempt, guarded by the table of permitted edges.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC
 from uuid import UUID
 
 import asyncpg
 import structlog
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.recipients import recipient_hash
 from outreach.vocabulary import Channel, FailureReason, MessageStatus, Outcome
 from services.campaign.delivery.changes import (
     QUERIES,
@@ -21,6 +19,8 @@ from services.campaign.delivery.changes import (
     moves_of,
     record_changes,
 )
+from services.campaign.delivery.opt_outs import store_opt_outs
+from services.campaign.domain.failures import campaign_failure_text
 from services.campaign.domain.lifecycle import (
     OUTCOME_RANK,
     OUTCOME_TARGET,
@@ -102,7 +102,10 @@ class Reports:
         for batch in batches:
             for part in batch.campaigns:
                 by_campaign.setdefault(part.campaign_id, []).extend(part.reports)
-        await self._opt_out([opt_out for batch in batches for opt_out in batch.opt_outs])
+        opt_outs = [opt_out for batch in batches for opt_out in batch.opt_outs]
+        if opt_outs:
+            async with self._pool.acquire() as connection:
+                await store_opt_outs(connection, opt_outs, recipient_key=self._recipient_key)
         for campaign_id, reports in by_campaign.items():
             await self._apply_to_campaign(UUID(campaign_id), fold(reports))
         for batch in batches:
@@ -187,30 +190,11 @@ class Reports:
             numbers,
             attempts,
             self._look_up_after_seconds,
+            MessageStatus.SENDING,
         )
         await connection.execute(
             QUERIES["release_unknown_attempts"], campaign_id, numbers, attempts
         )
-
-    async def _opt_out(self, opt_outs: Sequence[delivery_pb2.OptOut]) -> None:
-        if not opt_outs:
-            return
-        async with self._pool.acquire() as connection:
-            await connection.executemany(
-                QUERIES["opt_out"],
-                [
-                    (
-                        UUID(opt_out.organisation_id),
-                        opt_out.channel,
-                        recipient_hash(
-                            self._recipient_key, Channel(opt_out.channel), opt_out.recipient
-                        ),
-                        opt_out.action == delivery_pb2.OPT_OUT_ACTION_ADD,
-                        opt_out.time.ToDatetime(tzinfo=UTC),
-                    )
-                    for opt_out in opt_outs
-                ],
-            )
 
     async def _fail_campaign(self, failure: delivery_pb2.CampaignFailureReport) -> None:
         reason = _known_reason(failure.failure_reason)
@@ -219,8 +203,7 @@ class Reports:
                 QUERIES["fail_campaign"],
                 UUID(failure.campaign_id),
                 reason,
-                f"The provider refuses the account ({reason.name}): nothing more was sent. "
-                "Check the channel's credentials and the account's standing, then retry the cancelled messages.",
+                campaign_failure_text(reason),
                 _text(failure.provider_code, PROVIDER_CODE_CHARS_MAX) or "",
                 failure.run,
             )

@@ -1,7 +1,7 @@
 """DeliveryService: one bidirectional stream a sender. Claims run beside each other, reports commit in order."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ from outreach.vocabulary import Channel
 from services.campaign.delivery.claims import CLAIM_MESSAGES_MAX, Claims
 from services.campaign.delivery.content import Contents
 from services.campaign.delivery.look_ups import LookUps
+from services.campaign.delivery.opt_outs import opt_out_fault
 from services.campaign.delivery.reports import Reports
 from services.campaign.rpc.fields import Fields
 
@@ -35,11 +36,13 @@ LOOK_UPS_MAX = 100
 RESPONSES_WAITING_MAX = 256
 #: A sender that does not take a response for so long is cut off; claims that it has not heard of are past their window.
 WRITE_SECONDS_MAX = 30.0
+#: Of what a sender found out about an account.
+SENDERS_MAX = 5_000
+SENDER_CHARS_MAX = 254
+CHECK_FAULT_CHARS_MAX = 500
 #: A commit that fails is repeated after this; the sender keeps its reports until it is acknowledged.
 COMMIT_RETRY_SECONDS = 0.5
 
-
-_CHANNELS = frozenset(int(channel) for channel in Channel)
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -117,6 +120,40 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         channel = fields.choice("channel", request.channel, Channel, None)
         fields.check()
         return await self._contents.provider_account(organisation_id, channel)
+
+    async def ListProviderAccounts(
+        self, request: delivery_pb2.ListProviderAccountsRequest, context: _Context
+    ) -> delivery_pb2.ListProviderAccountsResponse:
+        """See delivery.proto."""
+        fields = Fields()
+        channel = fields.choice("channel", request.channel, Channel, None)
+        fields.check()
+        return await self._contents.provider_accounts(channel)
+
+    async def ReportAccountCheck(
+        self, request: delivery_pb2.ReportAccountCheckRequest, context: _Context
+    ) -> delivery_pb2.ReportAccountCheckResponse:
+        """See delivery.proto."""
+        fields = Fields()
+        organisation_id = fields.uuid("organisation_id", request.organisation_id)
+        channel = fields.choice("channel", request.channel, Channel, None)
+        addresses = _names(fields, "sender_addresses", request.sender_addresses)
+        domains = _names(fields, "sender_domains", request.sender_domains)
+        fields.check()
+        # Partly the provider's words, so it is cut to what can be stored.
+        fault = request.fault.replace("\0", "")[:CHECK_FAULT_CHARS_MAX]
+        await self._contents.record_check(organisation_id, channel, addresses, domains, fault)
+        return delivery_pb2.ReportAccountCheckResponse()
+
+    async def GetRecipient(
+        self, request: delivery_pb2.GetRecipientRequest, context: _Context
+    ) -> delivery_pb2.GetRecipientResponse:
+        """See delivery.proto."""
+        fields = Fields()
+        campaign_id = fields.uuid("campaign_id", request.campaign_id)
+        fields.check()
+        recipient = await self._contents.recipient(campaign_id, request.number)
+        return delivery_pb2.GetRecipientResponse(recipient=recipient)
 
 
 class _Stream:
@@ -317,18 +354,26 @@ def _check_batch(batch: delivery_pb2.ReportBatch, sequence: int) -> None:
         _uuid(failure.campaign_id)
     for opt_out in batch.opt_outs:
         _uuid(opt_out.organisation_id)
-        if opt_out.channel not in _CHANNELS:
-            raise _malformed("an opt-out is of a channel")
-        try:
-            opt_out.time.ToDatetime()
-        except (ValueError, OverflowError) as error:
-            raise _malformed("an opt-out's time can't be one") from error
+        if opt_out.campaign_id:
+            _uuid(opt_out.campaign_id)
+        fault = opt_out_fault(opt_out)
+        if fault is not None:
+            raise _malformed(fault)
     for ended in batch.ended_instances:
         _uuid(ended.instance_id)
         for begun in ended.begun:
             _uuid(begun.campaign_id)
             if len(begun.numbers) != len(begun.attempts):
                 raise _malformed("begun attempts are pairs of numbers and attempts")
+
+
+def _names(fields: Fields, field: str, names: Sequence[str]) -> list[str]:
+    """Addresses or domains as they are compared: in lower case, each once. What no sender can be is left out."""
+    if len(names) > SENDERS_MAX:
+        fields.refuse(field, "FIELD_OUT_OF_RANGE", f"At most {SENDERS_MAX:,}.")
+    return sorted(
+        {name.lower() for name in names if 0 < len(name) <= SENDER_CHARS_MAX and "\0" not in name}
+    )
 
 
 def _uuid(text: str) -> UUID:

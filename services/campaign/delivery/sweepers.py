@@ -3,7 +3,7 @@ replicas (the campaign's row is locked, and every statement checks again).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import job_subject
 from outreach.postgres.outage import STORE_ERRORS
-from outreach.vocabulary import Channel
+from outreach.vocabulary import Channel, MessageStatus
 from services.campaign.delivery.changes import (
     QUERIES,
     LockedCampaign,
@@ -34,6 +34,8 @@ log = structlog.get_logger()
 BATCH_MESSAGES_MAX = 1_000
 CANCEL_BATCH_MESSAGES_MAX = 5_000
 HOUSEKEEPING_SECONDS = 60.0
+#: What is due after hours or days is looked for at least so often: a look may read all messages of a campaign.
+EMAIL_PERIOD_SECONDS_MAX = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +50,24 @@ class Timers:
     look_up_after_seconds: float
     #: A claim may be used to start a send for so long.
     send_window_seconds: float
-    #: A request to the provider takes at most so long; after window and request a claim without a report is unknown.
-    request_seconds_max: float
+    #: A request to the channel's provider takes at most so long; after window and request a claim without a report is
+    #: unknown.
+    request_seconds_max: Mapping[Channel, float]
+    #: An email in SENT of which nothing is heard for so long → looked up at the provider.
+    email_look_up_after_seconds: float
+    #: An email in SENT or RETRYING for so long → FAILED: TIMED_OUT.
+    email_timed_out_after_seconds: float
     #: Change log rows of a campaign that ended so long ago go.
     change_log_kept_seconds: float
 
-    @property
-    def claim_unknown_after_seconds(self) -> float:
+    def claim_unknown_after_seconds(self, channel: Channel) -> float:
         """From the claim: its sender must have said something by then. Twice, because it may report late."""
-        return 2 * (self.send_window_seconds + self.request_seconds_max)
+        return 2 * (self.send_window_seconds + self.request_seconds_max[channel])
 
 
-def period(after_seconds: float) -> float:
-    """How often to look for something that is due after so long: 1/20 of it, from 0.25 s to 15 s."""
-    return min(max(after_seconds / 20, 0.25), 15.0)
+def period(after_seconds: float, seconds_max: float = 15.0) -> float:
+    """How often to look for something that is due after so long: 1/20 of it, from 0.25 s to `seconds_max`."""
+    return min(max(after_seconds / 20, 0.25), seconds_max)
 
 
 class Sweepers:
@@ -86,12 +92,19 @@ class Sweepers:
     async def run(self) -> None:
         """Until cancelled."""
         timers = self._timers
+        claim_unknown_after_seconds = min(map(timers.claim_unknown_after_seconds, Channel))
+        email_look_up, email_timed_out = (
+            period(timers.email_look_up_after_seconds, EMAIL_PERIOD_SECONDS_MAX),
+            period(timers.email_timed_out_after_seconds, EMAIL_PERIOD_SECONDS_MAX),
+        )
         async with asyncio.TaskGroup() as tasks:
             for every, sweep in (
                 (period(timers.assumed_delivered_after_seconds), self.assume_delivered),
-                (period(timers.claim_unknown_after_seconds), self.find_overdue_claims),
+                (period(claim_unknown_after_seconds), self.find_overdue_claims),
                 (period(timers.unconfirmed_after_seconds), self.give_up_unknown),
                 (period(timers.look_up_after_seconds), self.publish_look_ups),
+                (email_look_up, self.find_silent_emails),
+                (email_timed_out, self.time_out_emails),
                 (0.25, self.cancel_queued),
                 (HOUSEKEEPING_SECONDS, self.keep_house),
             ):
@@ -113,45 +126,48 @@ class Sweepers:
 
     async def assume_delivered(self) -> None:
         """SMS in SENT for too long without a receipt: carriers may not report."""
-        after = self._timers.assumed_delivered_after_seconds
-        for campaign_id in await self._campaigns("campaigns_with_sent_sms"):
-            while True:
-                overdue = await self._pool.fetch(
-                    QUERIES["overdue_receipts"], campaign_id, after, BATCH_MESSAGES_MAX
-                )
-                numbers = [row["number"] for row in overdue]
-                if not numbers:
-                    break
-                if not await self._change(campaign_id, "assume_delivered", numbers, after):
-                    break  # somebody else was first
+        await self._settle_overdue(
+            await self._campaigns("campaigns_with_sent_sms"),
+            "overdue_receipts",
+            "assume_delivered",
+            self._timers.assumed_delivered_after_seconds,
+        )
 
     async def find_overdue_claims(self) -> None:
         """SENDING past window and request time without a report: nobody knows; look-ups and events decide."""
-        after = self._timers.claim_unknown_after_seconds
-        for campaign_id in await self._campaigns("campaigns_with_sending"):
-            overdue = await self._pool.fetch(
-                QUERIES["overdue_claims"], campaign_id, after, BATCH_MESSAGES_MAX
+        for row in await self._pool.fetch(QUERIES["campaigns_with_sending"]):
+            after = self._timers.claim_unknown_after_seconds(Channel(row["channel"]))
+            noted = await self._note_unknown(
+                row["id"], "overdue_claims", after, MessageStatus.SENDING
             )
-            if not overdue:
-                continue
-            async with self._pool.acquire() as connection, connection.transaction():
-                if await lock_campaign(connection, campaign_id) is None:
-                    continue
-                await connection.execute(
-                    QUERIES["note_unknown_attempts"],
-                    campaign_id,
-                    [row["number"] for row in overdue],
-                    [row["attempt"] for row in overdue],
-                    0.0,
-                )
-            log.warning("claims_overdue", campaign_id=str(campaign_id), messages=len(overdue))
+            if noted:
+                log.warning("claims_overdue", campaign_id=str(row["id"]), messages=noted)
+
+    async def find_silent_emails(self) -> None:
+        """Emails in SENT for long, of which no event came: it may have got lost, so they are looked up.
+
+        A batch of each campaign at a time: a provider does not let many be looked up.
+        """
+        after = self._timers.email_look_up_after_seconds
+        for campaign_id in await self._campaigns("campaigns_with_sent_email", after):
+            noted = await self._note_unknown(
+                campaign_id, "silent_emails", after, MessageStatus.SENT
+            )
+            if noted:
+                log.warning("emails_silent", campaign_id=str(campaign_id), messages=noted)
+
+    async def time_out_emails(self) -> None:
+        """Emails deferred, or accepted and never heard of again, for longer than the provider goes on trying."""
+        after = self._timers.email_timed_out_after_seconds
+        campaigns = await self._campaigns("campaigns_with_unsettled_email", after)
+        await self._settle_overdue(campaigns, "overdue_emails", "time_out", after)
 
     async def give_up_unknown(self) -> None:
         """Unknown past the limit: FAILED with UNCONFIRMED. Never re-sent."""
         after = self._timers.unconfirmed_after_seconds
         rows = await self._pool.fetch(QUERIES["campaigns_with_old_unknown"], after)
         for row in rows:
-            await self._change(row["campaign_id"], "give_up_unknown", after, BATCH_MESSAGES_MAX)
+            await self._change(row["id"], "give_up_unknown", after, BATCH_MESSAGES_MAX)
 
     async def publish_look_ups(self) -> None:
         """Tell the senders that attempts wait to be looked up."""
@@ -177,8 +193,45 @@ class Sweepers:
             for row in await connection.fetch(QUERIES["campaigns_with_old_log"], kept):
                 await connection.execute(QUERIES["prune_log"], row["id"], row["revision"])
 
-    async def _campaigns(self, query: str) -> list[UUID]:
-        return [row["id"] for row in await self._pool.fetch(QUERIES[query])]
+    async def _settle_overdue(
+        self, campaigns: list[UUID], overdue: str, change: str, after_seconds: float
+    ) -> None:
+        """In each of these campaigns change what is overdue, found without a lock, batch by batch."""
+        for campaign_id in campaigns:
+            while True:
+                rows = await self._pool.fetch(
+                    QUERIES[overdue], campaign_id, after_seconds, BATCH_MESSAGES_MAX
+                )
+                numbers = [row["number"] for row in rows]
+                if not numbers:
+                    break
+                if not await self._change(campaign_id, change, numbers, after_seconds):
+                    break  # somebody else was first
+
+    async def _note_unknown(
+        self, campaign_id: UUID, overdue: str, after_seconds: float, status: MessageStatus
+    ) -> int:
+        """Have a batch of overdue attempts looked up at once; returns how many there were."""
+        rows = await self._pool.fetch(
+            QUERIES[overdue], campaign_id, after_seconds, BATCH_MESSAGES_MAX
+        )
+        if not rows:
+            return 0
+        async with self._pool.acquire() as connection, connection.transaction():
+            if await lock_campaign(connection, campaign_id) is None:
+                return 0
+            await connection.execute(
+                QUERIES["note_unknown_attempts"],
+                campaign_id,
+                [row["number"] for row in rows],
+                [row["attempt"] for row in rows],
+                0.0,
+                status,
+            )
+        return len(rows)
+
+    async def _campaigns(self, query: str, *arguments: float) -> list[UUID]:
+        return [row["id"] for row in await self._pool.fetch(QUERIES[query], *arguments)]
 
     async def _change(self, campaign_id: UUID, query: str, *arguments: object) -> int:
         """One statement that moves messages, in one transaction; returns how many moved."""

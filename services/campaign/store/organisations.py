@@ -1,10 +1,14 @@
 """Tenants, their API keys, and how they reach their providers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+import orjson
+
 from outreach.postgres.queries import load_queries
 from outreach.rpc.call import Caller
+from outreach.secrets import Secrets, SecretUnreadableError
 from outreach.vocabulary import Channel, Role
 from services.campaign.store import Connection
 
@@ -13,11 +17,45 @@ QUERIES = load_queries("services.campaign.store", "organisations.sql")
 
 @dataclass(frozen=True, slots=True)
 class ChannelTerms:
-    """What sending costs and how fast it may go; None: not configured."""
+    """What sending costs and how fast it may go; None: not configured. An email is one segment."""
 
     segments_per_second_max: float | None
     price_per_segment_micros: int | None
     currency_code: str | None
+
+
+async def put_account(
+    connection: Connection,
+    organisation_id: UUID,
+    channel: Channel,
+    settings: Mapping[str, object],
+    secret: str,
+    terms: ChannelTerms,
+    secrets: Secrets,
+) -> None:
+    """Store how an organisation reaches a provider; `settings` are not secret, `secret` is encrypted.
+
+    What was found out about the account is kept, unless it has another secret from now on.
+    """
+    stored = await connection.fetchval(QUERIES["account_secret"], organisation_id, channel)
+    await connection.execute(
+        QUERIES["put_account"],
+        organisation_id,
+        channel,
+        orjson.dumps(settings).decode(),
+        secrets.encrypt(secret.encode()),
+        terms.segments_per_second_max,
+        terms.price_per_segment_micros,
+        terms.currency_code,
+        stored is not None and not _is_the_same(secrets, stored, secret),
+    )
+
+
+def _is_the_same(secrets: Secrets, stored: bytes, secret: str) -> bool:
+    try:
+        return secrets.decrypt(stored) == secret.encode()
+    except SecretUnreadableError:
+        return False
 
 
 async def caller_by_key(connection: Connection, key_hash: bytes) -> Caller | None:

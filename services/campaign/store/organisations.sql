@@ -9,14 +9,23 @@ ON CONFLICT (id) DO NOTHING
 INSERT INTO api_key (key_hash, organisation_id, role, label) VALUES ($1, $2, $3, $4)
 ON CONFLICT (key_hash) DO NOTHING
 
+-- name: account_secret
+-- Locked: replicas start at the same time.
+SELECT secret FROM provider_account WHERE organisation_id = $1 AND channel = $2 FOR UPDATE
+
 -- name: put_account
+-- $8: the credentials are others than before, so what is known of the account is not known any more.
 INSERT INTO provider_account (organisation_id, channel, settings, secret, segments_per_second_max,
                               price_per_segment_micros, currency_code)
 VALUES ($1, $2, $3::jsonb, $4, $5, $6, $7)
 ON CONFLICT (organisation_id, channel) DO UPDATE
     SET settings = excluded.settings, secret = excluded.secret, update_time = now(),
         segments_per_second_max = excluded.segments_per_second_max,
-        price_per_segment_micros = excluded.price_per_segment_micros, currency_code = excluded.currency_code
+        price_per_segment_micros = excluded.price_per_segment_micros, currency_code = excluded.currency_code,
+        sender_addresses = CASE WHEN $8 THEN '{}' ELSE provider_account.sender_addresses END,
+        sender_domains = CASE WHEN $8 THEN '{}' ELSE provider_account.sender_domains END,
+        check_fault = CASE WHEN $8 THEN '' ELSE provider_account.check_fault END,
+        check_time = CASE WHEN $8 THEN NULL ELSE provider_account.check_time END
 
 -- name: get_terms
 SELECT segments_per_second_max, price_per_segment_micros, currency_code
