@@ -10,6 +10,8 @@ ALTER TABLE campaign ADD COLUMN test_of uuid REFERENCES campaign (id) ON DELETE 
 CREATE INDEX campaign_test_sends ON campaign (test_of) WHERE test_of IS NOT NULL;
 DROP INDEX campaign_channel_lock;
 CREATE UNIQUE INDEX campaign_channel_lock ON campaign (organisation_id, channel) WHERE holds_channel AND test_of IS NULL;
+-- What the delivery looks for many times a second: all that is in progress, test sends too.
+CREATE INDEX campaign_in_progress ON campaign (organisation_id, channel) WHERE holds_channel;
 
 -- What a sender found out about the account at its provider.
 ALTER TABLE provider_account
@@ -41,7 +43,7 @@ DROP TABLE attachment_chunk, attachment;
 ALTER TABLE provider_account
     DROP COLUMN sender_addresses, DROP COLUMN sender_domains, DROP COLUMN check_fault, DROP COLUMN check_time;
 DELETE FROM campaign WHERE test_of IS NOT NULL;
-DROP INDEX campaign_channel_lock;
+DROP INDEX campaign_channel_lock, campaign_in_progress;
 ALTER TABLE campaign DROP COLUMN test_of;
 CREATE UNIQUE INDEX campaign_channel_lock ON campaign (organisation_id, channel) WHERE holds_channel;
 ALTER TABLE campaign_content DROP COLUMN compiled, DROP COLUMN compiled_report;
