@@ -1,6 +1,7 @@
 """Test sends of email campaigns: what senders get is the compiled email with its mark."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -31,14 +32,22 @@ async def compiled_campaign(rig: TrialRig, **fields: Any) -> campaign_pb2.Campai
     campaign = await rig.email_campaign(**fields)
     email = campaign.email
     compiled = compile_email(Html(email.html), subject=email.subject, variable_names=None)
+    data = orjson.dumps(compiled.to_dict())
+    report = {
+        "html_bytes": compiled.html_bytes,
+        "text_bytes": compiled.text_bytes,
+        "names": compiled.names,
+        "warnings": [],
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
     await rig.service.pool.execute(
         """
         UPDATE campaign_content SET compiled = $2, compiled_report = $3::text::jsonb
         WHERE campaign_id = $1
         """,
         UUID(campaign.id),
-        orjson.dumps(compiled.to_dict()),
-        orjson.dumps({"html_bytes": compiled.html_bytes, "names": compiled.names}).decode(),
+        data,
+        orjson.dumps(report).decode(),
     )
     return campaign
 

@@ -93,7 +93,7 @@ def test_an_email_is_marked_in_its_subject_unless_it_would_be_too_long_by_it(
 ) -> None:
     html = '<p>{{a}}</p><a href="{{unsubscribe_url}}">Stop</a>'
     compiled = compile_email(Html(html), subject="{{a}}", variable_names=None)
-    content = EmailContent(subject="{{a}}", html=html)
+    content = EmailContent(subject="{{a}}")
     marked = domain.marked_email(content, compiled, ("a",), ["x" * characters])
     rendered = marked.compiled.bind(("a",)).render(["y"], "https://example.com/u")
     assert rendered.subject == ("[Test] y" if is_marked else "y")
