@@ -39,11 +39,12 @@ CREATE TABLE attachment_chunk (
 ALTER TABLE attachment_chunk ALTER COLUMN data SET STORAGE EXTERNAL;
 
 -- migrate:down
+DROP INDEX campaign_in_progress;
 DROP TABLE attachment_chunk, attachment;
 ALTER TABLE provider_account
     DROP COLUMN sender_addresses, DROP COLUMN sender_domains, DROP COLUMN check_fault, DROP COLUMN check_time;
 DELETE FROM campaign WHERE test_of IS NOT NULL;
-DROP INDEX campaign_channel_lock, campaign_in_progress;
+DROP INDEX campaign_channel_lock;
 ALTER TABLE campaign DROP COLUMN test_of;
 CREATE UNIQUE INDEX campaign_channel_lock ON campaign (organisation_id, channel) WHERE holds_channel;
 ALTER TABLE campaign_content DROP COLUMN compiled, DROP COLUMN compiled_report;
