@@ -20,8 +20,11 @@ from outreach.v1 import (
     campaign_pb2_grpc,
     contact_pb2,
     contact_pb2_grpc,
+    failure_reason_pb2,
     message_pb2,
     message_pb2_grpc,
+    test_send_pb2,
+    test_send_pb2_grpc,
     watch_pb2,
     watch_pb2_grpc,
 )
@@ -37,6 +40,7 @@ class ScriptedApi(
     campaign_pb2_grpc.CampaignServiceServicer,
     contact_pb2_grpc.ContactServiceServicer,
     message_pb2_grpc.MessageServiceServicer,
+    test_send_pb2_grpc.TestSendServiceServicer,
     watch_pb2_grpc.WatchServiceServicer,
 ):
     """Answers with one campaign. `failures` come first, one a call.
@@ -47,6 +51,7 @@ class ScriptedApi(
         changes: what the watch tells after the snapshot, by revision from 2.
         cut_every: the watch is cut after so many responses.
         file: the bytes of the last upload.
+        test_statuses: of the messages of every test send, in order.
     """
 
     def __init__(self) -> None:
@@ -67,6 +72,7 @@ class ScriptedApi(
         self.upload_chunk_bytes_max = 0
         self.hang = asyncio.Event()
         self.page_size = 2
+        self.test_statuses = [message_pb2.MESSAGE_STATUS_SENT]
 
     async def _begin(self, request: Any, context: Any) -> None:
         self.requests.append(request)
@@ -195,6 +201,32 @@ class ScriptedApi(
         token = str(page + 1) if page < 1 else ""
         return message_pb2.ListMessagesResponse(messages=messages, next_page_token=token)
 
+    async def CreateTestSend(self, request: Any, context: Any) -> test_send_pb2.TestSend:
+        await self._begin(request, context)
+        return self._test_send()
+
+    async def GetTestSend(self, request: Any, context: Any) -> test_send_pb2.TestSend:
+        await self._begin(request, context)
+        return self._test_send()
+
+    def _test_send(self) -> test_send_pb2.TestSend:
+        failed = message_pb2.MESSAGE_STATUS_FAILED
+        return test_send_pb2.TestSend(
+            id="test-1",
+            campaign_id=CAMPAIGN_ID,
+            messages=[
+                test_send_pb2.TestMessage(
+                    recipient=f"+1415555010{n}",
+                    status=status,
+                    failure_reason=failure_reason_pb2.FAILURE_REASON_UNREACHABLE
+                    if status == failed
+                    else failure_reason_pb2.FAILURE_REASON_UNSPECIFIED,
+                    provider_code="30003" if status == failed else "",
+                )
+                for n, status in enumerate(self.test_statuses)
+            ],
+        )
+
     async def WatchCampaign(
         self, request: Any, context: Any
     ) -> AsyncIterator[watch_pb2.WatchCampaignResponse]:
@@ -271,6 +303,7 @@ async def serving_scripted(api: ScriptedApi, port: int = 0) -> AsyncIterator[str
     campaign_pb2_grpc.add_CampaignServiceServicer_to_server(api, server)
     contact_pb2_grpc.add_ContactServiceServicer_to_server(api, server)
     message_pb2_grpc.add_MessageServiceServicer_to_server(api, server)
+    test_send_pb2_grpc.add_TestSendServiceServicer_to_server(api, server)
     watch_pb2_grpc.add_WatchServiceServicer_to_server(api, server)
     port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

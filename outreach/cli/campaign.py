@@ -276,7 +276,7 @@ def preview(
     """Show the message as one contact gets it. Sends nothing."""
     if contact is not None and values:
         raise typer.BadParameter("give a contact or values, not both", param_hint="--contact")
-    variables = dict(_split_value(value) for value in values or [])
+    variables = dict(split_value(value) for value in values or [])
     number = 1 if contact is None and not values else contact
 
     async def work(client: OutreachClient) -> campaign_pb2.PreviewCampaignResponse:
@@ -373,7 +373,8 @@ def _read_text(path: Path, body: str | None) -> str:
         raise typer.BadParameter(f"{path} is not UTF-8 text", param_hint="--body-file") from error
 
 
-def _split_value(pair: str) -> tuple[str, str]:
+def split_value(pair: str) -> tuple[str, str]:
+    """The name and the value of a `--set` option."""
     name, equals, value = pair.partition("=")
     if not equals or not name:
         raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--set")

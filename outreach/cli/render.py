@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from outreach.cli import names
-from outreach.v1 import campaign_pb2, contact_pb2, message_pb2
+from outreach.v1 import campaign_pb2, contact_pb2, message_pb2, test_send_pb2
 
 # In the order in which a message goes through them; also the order of every table.
 COUNT_STYLES: Mapping[str, str] = {
@@ -209,6 +209,26 @@ def messages_table(messages: Iterable[message_pb2.Message], *, width: int) -> Ta
             attempt, segments = str(message.attempt or ""), str(message.segments or "")
             cells += [attempt, segments, when(message.update_time)]
         table.add_row(*cells)
+    return table
+
+
+def test_send_table(messages: Iterable[test_send_pb2.TestMessage], *, width: int) -> Table:
+    """One recipient a line; the provider's id where there is room."""
+    wide = width >= _WIDE
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("recipient", "status", "reason", "code"):
+        table.add_column(column, no_wrap=True)
+    if wide:
+        table.add_column("provider's id", no_wrap=True)
+    for message in messages:
+        status = names.message_status(message.status)
+        cells: list[str | Text] = [
+            Text(message.recipient),
+            Text(status, style=COUNT_STYLES.get(status.lower(), "")),
+            names.failure_reason(message.failure_reason),
+            Text(message.provider_code),
+        ]
+        table.add_row(*cells, *([Text(message.provider_message_id)] if wide else []))
     return table
 
 

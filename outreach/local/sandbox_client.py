@@ -106,6 +106,13 @@ class SandboxClient:
                 yield row
             after = page["next_after"]
 
+    async def recent_messages(self) -> list[dict[str, Any]]:
+        """The last 100 messages that were accepted, with their texts; the newest first."""
+        messages: list[dict[str, Any]] = (await self._ask("GET", "/sandbox/messages/recent"))[
+            "messages"
+        ]
+        return messages
+
     async def _ask(
         self,
         method: str,

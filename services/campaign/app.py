@@ -28,6 +28,8 @@ from outreach.v1 import (
     contact_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
+    test_send_pb2,
+    test_send_pb2_grpc,
     watch_pb2,
     watch_pb2_grpc,
 )
@@ -45,10 +47,13 @@ from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
 from services.campaign.rpc.messages import MessageServicer
 from services.campaign.rpc.pages import PageTokens
+from services.campaign.rpc.test_sends import TestSendServicer
 from services.campaign.settings import Settings
-from services.campaign.store import Pool
+from services.campaign.store import Connection, Pool
 from services.campaign.store.organisations import caller_by_key
 from services.campaign.store.requests import purge_request_log
+from services.campaign.store.test_sends import purge_test_sends
+from services.campaign.usecases.create_test_send import TestSendTerms
 from services.campaign.usecases.import_contacts import ImportTerms
 from services.campaign.wakeups import NatsWakeups
 from services.campaign.watch.hub import WatchHub
@@ -77,6 +82,7 @@ class Parts:
     campaigns: CampaignServicer
     contacts: ContactServicer
     messages: MessageServicer
+    test_sends: TestSendServicer
     watch: WatchServicer
     delivery: DeliveryServicer
 
@@ -103,7 +109,7 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
             wakeups,
             nats,
             _timers(settings),
-            purge=purge_request_log,
+            purge=_purge,
         ),
         hub=hub,
         campaigns=CampaignServicer(
@@ -117,6 +123,12 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
         ),
         messages=MessageServicer(
             pool, page_tokens=page_tokens, recipient_key=secrets.recipient_key
+        ),
+        test_sends=TestSendServicer(
+            pool,
+            hub,
+            terms=TestSendTerms(secrets.recipient_key, settings.contact_field_bytes_max),
+            on_run=dispatcher.wake,
         ),
         watch=WatchServicer(pool, hub, signer),
         delivery=DeliveryServicer(
@@ -157,6 +169,12 @@ def public_services(parts: Parts) -> list[Service]:
             message_pb2.DESCRIPTOR.services_by_name["MessageService"].full_name,
             lambda server: message_pb2_grpc.add_MessageServiceServicer_to_server(
                 parts.messages, server
+            ),
+        ),
+        Service(
+            test_send_pb2.DESCRIPTOR.services_by_name["TestSendService"].full_name,
+            lambda server: test_send_pb2_grpc.add_TestSendServiceServicer_to_server(
+                parts.test_sends, server
             ),
         ),
         Service(
@@ -349,6 +367,12 @@ def _stop_on_signals(stopping: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+
+
+async def _purge(connection: Connection) -> None:
+    """What is kept for a limited time, beside what the delivery itself keeps."""
+    await purge_request_log(connection)
+    await purge_test_sends(connection)
 
 
 def _timers(settings: Settings) -> Timers:

@@ -244,6 +244,21 @@ async def test_downloads_the_problems(client: OutreachClient) -> None:
     assert content.splitlines() == [b"row,column,reason,description", b"3,phone,X,Y"]
 
 
+async def test_a_test_send_is_repeated_as_the_same_one(
+    api: ScriptedApi, client: OutreachClient
+) -> None:
+    api.failures = [UNAVAILABLE]
+    test = await client.create_test_send(CAMPAIGN_ID, ["+14155550100"], values={"name": "Ada"})
+    assert test.id == "test-1"
+    first, second = api.requests
+    assert first == second
+    assert len(first.request_id) == 36
+    assert list(first.recipients) == ["+14155550100"]
+    assert dict(first.values) == {"name": "Ada"}
+    await client.get_test_send("test-1")
+    assert api.requests[2].id == "test-1"
+
+
 async def test_preview_by_number_or_by_values(api: ScriptedApi, client: OutreachClient) -> None:
     await client.preview_campaign(CAMPAIGN_ID, message_number=7)
     await client.preview_campaign(CAMPAIGN_ID, variables={"name": "Ada"})

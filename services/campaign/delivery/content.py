@@ -42,6 +42,7 @@ class Contents:
             missing_variable_policy=campaign_pb2.MissingVariablePolicy.ValueType(
                 row["missing_variable_policy"]
             ),
+            is_test=row["is_test"],
         )
         part = content.sms if channel is Channel.SMS else content.email
         json_format.ParseDict(_json(row["content"]), part, ignore_unknown_fields=True)

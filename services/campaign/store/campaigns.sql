@@ -1,19 +1,22 @@
+-- What callers may ask for by id, list or count leaves test sends out (test_of): to them there are none here. Statements
+-- without that condition are for a campaign that one of these has found.
+
 -- name: get_campaign
 SELECT c.*, t.content, t.content_hash, t.columns, t.problems
 FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
-WHERE c.organisation_id = $1 AND c.id = $2
+WHERE c.organisation_id = $1 AND c.id = $2 AND c.test_of IS NULL
 
 -- name: lock_campaign
 -- A statement of its own: one that locks and joins would show the content as it was before it waited for the lock.
-SELECT id FROM campaign WHERE organisation_id = $1 AND id = $2 FOR NO KEY UPDATE
+SELECT id FROM campaign WHERE organisation_id = $1 AND id = $2 AND test_of IS NULL FOR NO KEY UPDATE
 
 -- name: list_campaigns
 -- Ids are UUIDv7: their order is that of creation. NULL or empty: no filter.
 SELECT c.*, t.content, t.content_hash, t.columns, t.problems
 FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
-WHERE c.organisation_id = $1
+WHERE c.organisation_id = $1 AND c.test_of IS NULL
   AND ($2::smallint IS NULL OR c.channel = $2)
   AND (cardinality($3::smallint[]) = 0 OR c.status = ANY ($3))
   AND ($4 = '' OR strpos(casefold(c.name COLLATE pg_unicode_fast), casefold($4 COLLATE pg_unicode_fast)) > 0)
@@ -25,7 +28,7 @@ LIMIT $6
 SELECT c.*, t.content, t.content_hash, t.columns, t.problems
 FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
-WHERE c.organisation_id = $1 AND c.holds_channel AND ($2::smallint IS NULL OR c.channel = $2)
+WHERE c.organisation_id = $1 AND c.holds_channel AND c.test_of IS NULL AND ($2::smallint IS NULL OR c.channel = $2)
 ORDER BY c.id DESC
 
 -- name: insert_campaign
@@ -78,7 +81,7 @@ INSERT INTO disclaimer_acceptance (campaign_id, run, organisation_id, version, a
 VALUES ($1, $2, $3, $4, $5)
 
 -- name: channel_holder
-SELECT id FROM campaign WHERE organisation_id = $1 AND channel = $2 AND holds_channel
+SELECT id FROM campaign WHERE organisation_id = $1 AND channel = $2 AND holds_channel AND test_of IS NULL
 
 -- name: sample_variables
 SELECT variables FROM contact WHERE campaign_id = $1 AND number = ANY ($2::int[])

@@ -75,16 +75,34 @@ def require_template(campaign: CampaignRecord, purpose: str) -> None:
         if problem.reason in ("TEMPLATE_EMPTY", "TEMPLATE_MALFORMED")
     ]
     if unreadable:
-        raise OutreachError(
-            "ACTION_NOT_ALLOWED",
-            f"The template is not valid: {unreadable[0].description}",
-            metadata={
-                "action": purpose,
-                "status": campaign.status.name,
-                "why": "TEMPLATE_INVALID",
-            },
-            violations=_as_violations(unreadable),
-        )
+        raise template_invalid(campaign, purpose, unreadable)
+
+
+def require_sendable_template(campaign: CampaignRecord, purpose: str) -> None:
+    """Refuses a template that nobody could be sent; a placeholder that no column provides is no
+    obstacle: it is a missing value.
+    """
+    faults = [
+        problem for problem in campaign.problems if problem.reason != "TEMPLATE_UNKNOWN_PLACEHOLDER"
+    ]
+    if faults:
+        raise template_invalid(campaign, purpose, faults)
+
+
+def template_invalid(
+    campaign: CampaignRecord, purpose: str, problems: Sequence[Problem]
+) -> OutreachError:
+    """ACTION_NOT_ALLOWED because of these, in the metadata's words TEMPLATE_INVALID."""
+    return OutreachError(
+        "ACTION_NOT_ALLOWED",
+        f"The template is not valid: {problems[0].description}",
+        metadata={
+            "action": purpose,
+            "status": campaign.status.name,
+            "why": "TEMPLATE_INVALID",
+        },
+        violations=_as_violations(problems),
+    )
 
 
 def _why_not(campaign: CampaignRecord, action: CampaignAction) -> tuple[str, str]:
