@@ -88,6 +88,21 @@ class Outcome(IntEnum):
     OPTED_OUT = 9
 
 
+#: Of several reports about one attempt the highest counts. Evidence that something was sent beats "handed back", and
+#: a bounce beats the delivery that it follows.
+OUTCOME_RANK: dict[Outcome, int] = {
+    Outcome.NOT_FOUND: 0,
+    Outcome.UNKNOWN: 1,
+    Outcome.HANDED_BACK: 2,
+    Outcome.ACCEPTED: 3,
+    Outcome.DEFERRED: 4,
+    Outcome.REJECTED: 5,
+    Outcome.OPTED_OUT: 6,
+    Outcome.DELIVERED: 7,
+    Outcome.FAILED: 8,
+}
+
+
 class MissingVariablePolicy(IntEnum):
     """What happens to a contact that lacks a value for a placeholder without a fallback."""
 

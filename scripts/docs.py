@@ -12,6 +12,7 @@ from pathlib import Path
 
 from outreach.rpc.errors import CATALOGUE
 from outreach.vocabulary import (
+    OUTCOME_RANK,
     CampaignAction,
     CampaignStatus,
     Channel,
@@ -28,7 +29,6 @@ from services.campaign.domain.lifecycle import (
     ACTIVE,
     FINAL,
     MESSAGE_EDGES,
-    OUTCOME_RANK,
     OUTCOME_TARGET,
     Cause,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from outreach.vocabulary import Outcome
 
 Deliver = grpc.aio.ServicerContext[delivery_pb2.DeliverRequest, delivery_pb2.DeliverResponse]
 
+ATTACHMENT_CHUNK_BYTES = 1024 * 1024
 TOKEN = "internal-token-of-the-tests-0123456789"
 
 
@@ -41,16 +43,23 @@ _STATUS_OF = {
     Outcome.DELIVERED: "DELIVERED",
     Outcome.FAILED: "FAILED",
     Outcome.OPTED_OUT: "OPTED_OUT",
+    Outcome.DEFERRED: "RETRYING",
 }
 _RANK = {
     "QUEUED": 0,
     "SENDING": 1,
     "UNKNOWN": 2,
     "SENT": 3,
-    "FAILED": 4,
-    "OPTED_OUT": 4,
-    "DELIVERED": 4,
+    "RETRYING": 4,
+    "FAILED": 5,
+    "OPTED_OUT": 5,
+    "DELIVERED": 5,
 }
+
+
+def hash_of(recipient: str) -> bytes:
+    """As the campaign service's, but without its key."""
+    return hashlib.sha256(recipient.encode()).digest()[:16]
 
 
 class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
@@ -80,6 +89,9 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
         self.lose_claim_answers = 0
         self.unknown_due: list[delivery_pb2.UnknownAttempt] = []
         self.keep_batches = True
+        self.attachments: dict[str, bytes] = {}
+        self.attachment_calls: list[str] = []
+        self.account_checks: list[delivery_pb2.ReportAccountCheckRequest] = []
         self._cut = asyncio.Event()
 
     def add(self, count: int, *, prefix: str = "+4179000") -> None:
@@ -190,6 +202,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
                 attempt=message.attempt,
                 recipient=message.recipient,
                 values=message.values,
+                recipient_hash=hash_of(message.recipient),
             )
         return result
 
@@ -243,20 +256,26 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
         ],
     ) -> delivery_pb2.CampaignContent:
         self.content_calls += 1
-        policy = (
-            campaign_pb2.MISSING_VARIABLE_POLICY_SKIP
-            if self.skip_incomplete
-            else campaign_pb2.MISSING_VARIABLE_POLICY_KEEP_PLACEHOLDER
-        )
+        content = self.content()
+        content.content_hash = request.content_hash
+        return content
+
+    def content(self) -> delivery_pb2.CampaignContent:
+        """What the campaign sends."""
         return delivery_pb2.CampaignContent(
             campaign_id=str(self.campaign_id),
             organisation_id=str(self.organisation_id),
-            content_hash=request.content_hash,
             channel=channel_pb2.CHANNEL_SMS,
             sms=campaign_pb2.SmsContent(body=self.body),
             variable_names=["name"],
-            missing_variable_policy=policy,
+            missing_variable_policy=self.missing_variable_policy,
         )
+
+    @property
+    def missing_variable_policy(self) -> campaign_pb2.MissingVariablePolicy.ValueType:
+        if self.skip_incomplete:
+            return campaign_pb2.MISSING_VARIABLE_POLICY_SKIP
+        return campaign_pb2.MISSING_VARIABLE_POLICY_KEEP_PLACEHOLDER
 
     async def GetProviderAccount(  # noqa: N802 - the RPC's name
         self,
@@ -268,14 +287,66 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
         self.account_calls += 1
         if not self.has_account or UUID(request.organisation_id) != self.organisation_id:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no account")
+        return self.account()
+
+    def account(self) -> delivery_pb2.ProviderAccount:
+        """How the organisation reaches its provider."""
         return delivery_pb2.ProviderAccount(
-            organisation_id=request.organisation_id,
+            organisation_id=str(self.organisation_id),
             twilio=delivery_pb2.TwilioAccount(
                 account_sid=self.account_sid,
                 auth_token=self.auth_token,
                 sender=campaign_pb2.SmsSender(messaging_service_sid=self.messaging_service_sid),
             ),
         )
+
+    async def GetAttachment(  # noqa: N802 - the RPC's name
+        self,
+        request: delivery_pb2.GetAttachmentRequest,
+        context: grpc.aio.ServicerContext[
+            delivery_pb2.GetAttachmentRequest, delivery_pb2.GetAttachmentResponse
+        ],
+    ) -> AsyncIterator[delivery_pb2.GetAttachmentResponse]:
+        self.attachment_calls.append(request.attachment_id)
+        assert request.campaign_id == str(self.campaign_id)
+        content = self.attachments.get(request.attachment_id)
+        if content is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such attachment")
+        for start in range(0, len(content), ATTACHMENT_CHUNK_BYTES):
+            chunk = content[start : start + ATTACHMENT_CHUNK_BYTES]
+            yield delivery_pb2.GetAttachmentResponse(chunk=chunk)
+
+    async def ListProviderAccounts(  # noqa: N802 - the RPC's name
+        self,
+        request: delivery_pb2.ListProviderAccountsRequest,
+        context: grpc.aio.ServicerContext[
+            delivery_pb2.ListProviderAccountsRequest, delivery_pb2.ListProviderAccountsResponse
+        ],
+    ) -> delivery_pb2.ListProviderAccountsResponse:
+        organisations = [str(self.organisation_id)] if self.has_account else []
+        return delivery_pb2.ListProviderAccountsResponse(organisation_ids=organisations)
+
+    async def ReportAccountCheck(  # noqa: N802 - the RPC's name
+        self,
+        request: delivery_pb2.ReportAccountCheckRequest,
+        context: grpc.aio.ServicerContext[
+            delivery_pb2.ReportAccountCheckRequest, delivery_pb2.ReportAccountCheckResponse
+        ],
+    ) -> delivery_pb2.ReportAccountCheckResponse:
+        self.account_checks.append(request)
+        return delivery_pb2.ReportAccountCheckResponse()
+
+    async def GetRecipient(  # noqa: N802 - the RPC's name
+        self,
+        request: delivery_pb2.GetRecipientRequest,
+        context: grpc.aio.ServicerContext[
+            delivery_pb2.GetRecipientRequest, delivery_pb2.GetRecipientResponse
+        ],
+    ) -> delivery_pb2.GetRecipientResponse:
+        message = self.messages.get(request.number)
+        if message is None or request.campaign_id != str(self.campaign_id):
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such message")
+        return delivery_pb2.GetRecipientResponse(recipient=message.recipient)
 
     @asynccontextmanager
     async def serving(self, port: int = 0) -> AsyncIterator[str]:

@@ -53,10 +53,10 @@ def sender_settings(
     return SenderSmsSettings.model_validate(values)
 
 
-async def _exists(jetstream: JetStreamContext) -> bool:
+async def _exists(jetstream: JetStreamContext, channel: Channel) -> bool:
     try:
-        await jetstream.consumer_info("OUTREACH_JOBS", "sms-senders")
-        await jetstream.consumer_info("OUTREACH_INBOX", "sms-inbox")
+        await jetstream.consumer_info("OUTREACH_JOBS", f"{channel.name.lower()}-senders")
+        await jetstream.consumer_info("OUTREACH_INBOX", f"{channel.name.lower()}-inbox")
     except NotFoundError:
         return False
     return True
@@ -65,8 +65,15 @@ async def _exists(jetstream: JetStreamContext) -> bool:
 class Jobs:
     """Publishes jobs as the dispatcher does."""
 
-    def __init__(self, nats_url: str, organisation_id: UUID, campaign_id: UUID) -> None:
+    def __init__(
+        self,
+        nats_url: str,
+        organisation_id: UUID,
+        campaign_id: UUID,
+        channel: Channel = Channel.SMS,
+    ) -> None:
         self._nats_url = nats_url
+        self._channel = channel
         self._organisation_id = organisation_id
         self._campaign_id = campaign_id
         self._epoch = 0
@@ -81,7 +88,7 @@ class Jobs:
         connection = await nats.connect(self._nats_url)
         try:
             jetstream = connection.jetstream()
-            subject = job_subject(Channel.SMS, self._organisation_id, self._campaign_id)
+            subject = job_subject(self._channel, self._organisation_id, self._campaign_id)
             await jetstream.publish(subject, payload)
         finally:
             await connection.close()
@@ -99,7 +106,9 @@ class Jobs:
         """Wait until the sender has set up the streams."""
         connection = await nats.connect(self._nats_url)
         try:
-            exist: Callable[[], Awaitable[bool]] = partial(_exists, connection.jetstream())
+            exist: Callable[[], Awaitable[bool]] = partial(
+                _exists, connection.jetstream(), self._channel
+            )
             await eventually(exist, 10, "the sender made the consumers")
         finally:
             await connection.close()

@@ -15,6 +15,8 @@ _MAC_BYTES = 10
 _ATTEMPT = struct.Struct(">16s16sII")
 _ATTEMPT_LABEL = b"attempt\0"
 _ORGANISATION_LABEL = b"organisation\0"
+_UNSUBSCRIBE = struct.Struct(">16s16sI16s")
+_UNSUBSCRIBE_LABEL = b"unsubscribe\0"
 #: Longer ones are refused before they are decoded.
 TOKEN_CHARACTERS_MAX = 96
 
@@ -65,6 +67,15 @@ class TokenKey:
     def read_organisation(self, token: str) -> UUID:
         """The organisation that a token stands for. Raises InvalidToken."""
         return UUID(bytes=self._verify(_ORGANISATION_LABEL, token, 16))
+
+    def sign_unsubscribe(
+        self, organisation_id: bytes, campaign_id: bytes, number: int, recipient_hash: bytes
+    ) -> str:
+        """The token of a recipient's unsubscribe link (called once a message)."""
+        return self._sign(
+            _UNSUBSCRIBE_LABEL,
+            _UNSUBSCRIBE.pack(organisation_id, campaign_id, number, recipient_hash),
+        )
 
     def _mac(self, label: bytes, body: bytes) -> bytes:
         return hmac.digest(self._key, label + body, "sha256")[:_MAC_BYTES]

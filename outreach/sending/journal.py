@@ -13,8 +13,9 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -30,10 +31,13 @@ UNFINISHED_SUFFIX: Final = ".new"
 JOURNAL_BYTES_MAX: Final = 4 * 1024 * 1024
 #: A record says it is larger than this: the file is broken there.
 RECORD_BYTES_MAX: Final = 4 * 1024 * 1024
+#: Attempts in one record of a file that is written anew.
+SNAPSHOT_ATTEMPTS_MAX: Final = 10_000
 
 _HEAD: Final = struct.Struct(">IIB")
 _BODY_HEAD: Final = struct.Struct(">IB")
-_ATTEMPT: Final = struct.Struct(">H16sII")
+_ATTEMPTS: Final = struct.Struct(">H16s")
+_ATTEMPT: Final = struct.Struct(">II")
 _INSTANCE: Final = struct.Struct(">H16s")
 _INDEX: Final = struct.Struct(">H")
 _BATCH: Final = struct.Struct(">Q")
@@ -97,11 +101,12 @@ def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _apply(state: JournalState, kind: int, payload: bytes) -> None:
     if kind in (_BEGUN, _NOT_CREATED):
-        index, campaign, number, attempt = _ATTEMPT.unpack(payload)
-        if kind == _BEGUN:
-            state.begun[campaign, number, attempt] = index
-        else:
-            state.begun.pop((campaign, number, attempt), None)
+        index, campaign = _ATTEMPTS.unpack_from(payload)
+        for number, attempt in _ATTEMPT.iter_unpack(payload[_ATTEMPTS.size :]):
+            if kind == _BEGUN:
+                state.begun[campaign, number, attempt] = index
+            else:
+                state.begun.pop((campaign, number, attempt), None)
     elif kind == _REPORTS:
         body = payload[_BATCH.size :]
         state.batches[_BATCH.unpack_from(payload)[0]] = body
@@ -166,15 +171,19 @@ class Journal:
         self._append(_INSTANCE_ENDED, _INDEX.pack(index))
         self._state.instances.pop(index, None)
 
-    def begun(self, index: int, campaign_id: bytes, number: int, attempt: int) -> None:
-        """The attempt's request is about to leave."""
-        self._append(_BEGUN, _ATTEMPT.pack(index, campaign_id, number, attempt))
-        self._state.begun[campaign_id, number, attempt] = index
+    def begun(self, index: int, campaign_id: bytes, attempts: Sequence[tuple[int, int]]) -> None:
+        """The request of these attempts (number, attempt) is about to leave: all of them or none."""
+        self._append(_BEGUN, _attempts(index, campaign_id, attempts))
+        for number, attempt in attempts:
+            self._state.begun[campaign_id, number, attempt] = index
 
-    def not_created(self, index: int, campaign_id: bytes, number: int, attempt: int) -> None:
-        """The request that had begun certainly created nothing; it may begin again."""
-        self._append(_NOT_CREATED, _ATTEMPT.pack(index, campaign_id, number, attempt))
-        self._state.begun.pop((campaign_id, number, attempt), None)
+    def not_created(
+        self, index: int, campaign_id: bytes, attempts: Sequence[tuple[int, int]]
+    ) -> None:
+        """The request that had begun certainly created nothing; they may begin again."""
+        self._append(_NOT_CREATED, _attempts(index, campaign_id, attempts))
+        for number, attempt in attempts:
+            self._state.begun.pop((campaign_id, number, attempt), None)
 
     def reports(self, batch_id: int, batch: delivery_pb2.ReportBatch) -> None:
         """A batch of reports is about to be sent. Batch ids grow by one."""
@@ -248,6 +257,11 @@ def _record(kind: int, payload: bytes) -> bytes:
     return zlib.crc32(body).to_bytes(4, "big") + body
 
 
+def _attempts(index: int, campaign_id: bytes, attempts: Sequence[tuple[int, int]]) -> bytes:
+    numbers = struct.pack(f">{2 * len(attempts)}I", *chain.from_iterable(attempts))
+    return _ATTEMPTS.pack(index, campaign_id) + numbers
+
+
 def _snapshot(state: JournalState) -> bytes:
     records = [_record(_PROCESS, state.boot_id.encode())]
     records += [
@@ -258,5 +272,12 @@ def _snapshot(state: JournalState) -> bytes:
         _record(_REPORTS, _BATCH.pack(batch_id) + body) for batch_id, body in state.batches.items()
     ]
     # after the reports: an attempt begun again after it was reported stays open
-    records += [_record(_BEGUN, _ATTEMPT.pack(index, *key)) for key, index in state.begun.items()]
+    begun: dict[tuple[int, bytes], list[tuple[int, int]]] = {}
+    for (campaign_id, number, attempt), index in state.begun.items():
+        begun.setdefault((index, campaign_id), []).append((number, attempt))
+    records += [
+        _record(_BEGUN, _attempts(*of, attempts[start : start + SNAPSHOT_ATTEMPTS_MAX]))
+        for of, attempts in begun.items()
+        for start in range(0, len(attempts), SNAPSHOT_ATTEMPTS_MAX)
+    ]
     return b"".join(records)

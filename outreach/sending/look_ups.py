@@ -45,7 +45,9 @@ class LookUps(Generic[PreparedT]):
             due = await self._stream.look_up(campaign_id=campaign_id, limit=ATTEMPTS_MAX)
             if not due.attempts:
                 return
-            prepared = await self._campaigns.get(organisation_id, campaign_id, due.content_hash)
+            prepared = await self._campaigns.get(
+                organisation_id, campaign_id, due.content_hash, for_sending=False
+            )
         except (StreamLost, CampaignNotSendable) as error:
             _log.warning("look_up_failed", campaign_id=campaign_id, error=type(error).__name__)
             return

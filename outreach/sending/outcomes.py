@@ -2,23 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.vocabulary import FailureReason, Outcome
-
-#: Of two things learned about the same attempt the higher one is kept.
-_RANK: Final = {
-    Outcome.NOT_FOUND: 0,
-    Outcome.UNKNOWN: 1,
-    Outcome.HANDED_BACK: 2,
-    Outcome.ACCEPTED: 3,
-    Outcome.DEFERRED: 4,
-    Outcome.REJECTED: 5,
-    Outcome.FAILED: 5,
-    Outcome.OPTED_OUT: 5,
-    Outcome.DELIVERED: 6,
-}
+from outreach.vocabulary import OUTCOME_RANK, FailureReason, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +53,9 @@ def merged(first: AttemptOutcome, second: AttemptOutcome) -> AttemptOutcome:
 
     The higher rank wins; the provider's id and the segments are kept from wherever they were known.
     """
-    high, low = (second, first) if _RANK[second.outcome] > _RANK[first.outcome] else (first, second)
+    high, low = first, second
+    if OUTCOME_RANK[second.outcome] > OUTCOME_RANK[first.outcome]:
+        high, low = second, first
     return AttemptOutcome(
         high.number,
         high.attempt,
@@ -91,25 +79,45 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Divided:
+    """Nothing was created, and the messages may not stay together in one request.
+
+    `outcomes` are known for some of them; all the others are in `parcels`, each smaller than what
+    was to be sent, and each becomes a request of its own under the same claim.
+    """
+
+    outcomes: Sequence[AttemptOutcome]
+    parcels: Sequence[Sequence[delivery_pb2.ClaimedMessage]]
+
+
+@dataclass(frozen=True, slots=True)
 class Throttled:
-    """The provider had too much to do; nothing was created. The same attempt may be tried again."""
+    """The provider had too much to do; nothing was created. The same attempt may be tried again.
+
+    `retry_after_seconds`: it takes nothing of the account before that.
+    """
 
     concurrent_requests: int | None = None
+    retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """No byte of the request left this host. `cause` is for the log: the name of the error."""
+    """Nothing was sent that could have created anything: no byte left this host, or the request's
+    end did not. `cause` is for the log: the name of the error.
+    """
 
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
 class AccountRefused:
-    """The provider refuses the account: nothing was created, and nothing will be for others."""
+    """The provider refuses the account or the content: nothing was created, and nothing will be for
+    others.
+    """
 
     failure_reason: FailureReason
     provider_code: str
 
 
-Answer = Answered | Throttled | NotSent | AccountRefused
+Answer = Answered | Divided | Throttled | NotSent | AccountRefused

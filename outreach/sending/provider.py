@@ -40,9 +40,16 @@ class Provider(Protocol[PreparedT]):
         ...
 
     def prepare(
-        self, content: delivery_pb2.CampaignContent, account: delivery_pb2.ProviderAccount
+        self,
+        content: delivery_pb2.CampaignContent,
+        account: delivery_pb2.ProviderAccount,
+        attachments: Sequence[bytes],
     ) -> PreparedT:
-        """Make a campaign ready, once per content and account. Raises CampaignNotSendable."""
+        """Make a campaign ready, once per content and account. Raises CampaignNotSendable.
+
+        `attachments` are those of the content, in its order. They are missing where it is not to be
+        sent any more (for look-ups).
+        """
         ...
 
     async def send(
@@ -53,9 +60,10 @@ class Provider(Protocol[PreparedT]):
     ) -> Answer:
         """Send messages in one request and say what came of it.
 
-        `begin` has to be called right before the first byte of the request can leave, and not at
-        all when no request is made. It raises when nothing may leave (WindowOver, a journal that
-        can't be written); then the answer is NotSent. Only CancelledError may be raised.
+        `begin` has to be called right before the request can be whole: before its first byte, or
+        before the last piece of its body. It is not called at all when no request is made. It
+        raises when the request must not be finished (WindowOver, a journal that can't be written);
+        then the answer is NotSent. Only CancelledError may be raised.
         """
         ...
 

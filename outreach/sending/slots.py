@@ -22,6 +22,7 @@ from outreach.sending.outcomes import (
     Answer,
     Answered,
     AttemptOutcome,
+    Divided,
     NotSent,
     Throttled,
 )
@@ -32,6 +33,10 @@ from outreach.vocabulary import Outcome
 #: After a refusal the next try waits this long, then twice as long each time, give or take 10 %.
 RETRY_SECONDS_MIN: Final = 0.1
 RETRY_SECONDS_MAX: Final = 2.0
+#: A provider's own time to wait is believed up to this; then it is asked again.
+RETRY_AFTER_SECONDS_MAX: Final = 300.0
+#: Parcels of one message that lie ready beyond two rounds; fewer of larger ones.
+READY_MESSAGES_MORE: Final = 16
 #: With more lanes than this, those without work are forgotten.
 LANES_MAX: Final = 1_000
 
@@ -63,9 +68,9 @@ class _Parcel(Generic[PreparedT]):
 
 
 class _Begin:
-    """What a provider calls before the first byte can leave."""
+    """What a provider calls before a request can be whole."""
 
-    __slots__ = ("_campaign_id", "_deadline", "_index", "_journal", "_messages", "begun")
+    __slots__ = ("_attempts", "_campaign_id", "_deadline", "_index", "_journal", "begun")
 
     def __init__(
         self,
@@ -77,15 +82,14 @@ class _Begin:
         self._campaign_id = claim.campaign_id
         self._index = claim.instance_index
         self._deadline = claim.deadline_seconds
-        self._messages = messages
+        self._attempts = [(message.number, message.attempt) for message in messages]
         self.begun = False
 
     def __call__(self) -> None:
         if time.monotonic() >= self._deadline:
             raise WindowOver
-        self.begun = True  # before the writes: one that fails may follow others that did not
-        for message in self._messages:
-            self._journal.begun(self._index, self._campaign_id, message.number, message.attempt)
+        self.begun = True  # before the write, which may have failed in its end only
+        self._journal.begun(self._index, self._campaign_id, self._attempts)
 
     def clear(self) -> None:
         """The request created nothing."""
@@ -93,10 +97,7 @@ class _Begin:
             return
         self.begun = False
         try:
-            for message in self._messages:
-                self._journal.not_created(
-                    self._index, self._campaign_id, message.number, message.attempt
-                )
+            self._journal.not_created(self._index, self._campaign_id, self._attempts)
         except OSError as error:
             # still true; only after a kill would the attempt be taken for unknown
             _log.error("journal_write_failed", error=error.strerror)
@@ -116,32 +117,52 @@ class Lane(Generic[PreparedT]):
         self.claiming = asyncio.Lock()
         self._per_request = messages_per_request_max
         self._room_made: asyncio.Event | None = None
+        self._blocked_until = float("-inf")
 
     @property
     def has_next(self) -> bool:
         """Whether a slot may take a parcel."""
-        return bool(self.ready) and self.sending < self.pacing.limit
+        return bool(self.ready) and self.sending < self.pacing.limit and not self.blocked_seconds
+
+    @property
+    def blocked_seconds(self) -> float:
+        """How long the provider takes nothing of the account; 0: it does."""
+        return max(0.0, self._blocked_until - time.monotonic())
+
+    def block(self, seconds: float) -> float:
+        """The provider takes nothing for so long. Returns when that ends, on `time.monotonic`."""
+        self._blocked_until = max(self._blocked_until, time.monotonic() + seconds)
+        self._tell_room()
+        return self._blocked_until
 
     def _parcels_missing(self) -> int:
-        return 2 * self.pacing.limit + 16 - len(self.ready) - self.paused
+        ready_max = 2 * self.pacing.limit + READY_MESSAGES_MORE // self._per_request
+        return ready_max - len(self.ready) - self.paused
 
     def _has_room(self) -> bool:
         return self._parcels_missing() >= self.pacing.limit
 
     async def room(self) -> int:
-        """Wait until a claim is worth asking for; how many messages it should be for.
+        """Wait until a claim is worth asking for; how many messages it should be for. 0: the lane
+        is blocked.
 
         The next claim is asked for while the one before is being sent, so about two rounds of
         requests lie ready; no more, because a send window is running for them.
         """
-        while not self._has_room():
+        while not self.blocked_seconds:
+            if self._has_room():
+                return self._parcels_missing() * self._per_request
             self._room_made = asyncio.Event()
             await self._room_made.wait()
-        return self._parcels_missing() * self._per_request
+        return 0
 
     def taken(self) -> None:
         """A parcel left the queue."""
-        if self._room_made is not None and self._has_room():
+        if self._has_room():
+            self._tell_room()
+
+    def _tell_room(self) -> None:
+        if self._room_made is not None:
             self._room_made.set()
             self._room_made = None
 
@@ -198,20 +219,28 @@ class Slots(Generic[PreparedT]):
             for start in range(0, len(messages), size)
         ]
         lane.ready.extend(parcels)
-        if self._draining:
-            self._hand_back_ready(lane)
+        self._hand_back_late(lane)
         self._wake(len(parcels))
 
     def drain(self) -> None:
         """Hand back what has not begun; requests under way go on to their end."""
         self._draining = True
         for lane in self._order:
-            self._hand_back_ready(lane)
+            self._hand_back_late(lane)
 
-    def _hand_back_ready(self, lane: Lane[PreparedT]) -> None:
-        while lane.ready:
-            _hand_back(lane.ready.popleft())
-            lane.taken()
+    def _hand_back_late(self, lane: Lane[PreparedT]) -> None:
+        """Of what lies ready hand back what can't begin in time any more."""
+        blocked_seconds = lane.blocked_seconds
+        if not (self._draining or blocked_seconds):
+            return
+        begins = float("inf") if self._draining else time.monotonic() + blocked_seconds
+        for _ in range(len(lane.ready)):
+            parcel = lane.ready.popleft()
+            if parcel.claim.deadline_seconds > begins:
+                lane.ready.append(parcel)
+            else:
+                _hand_back(parcel)
+        lane.taken()
 
     async def run(self) -> None:
         """Work for ever."""
@@ -271,17 +300,64 @@ class Slots(Generic[PreparedT]):
             claim.refuse(answer)
             _hand_back(parcel)
             return
+        if type(answer) is Divided:
+            self._divide(lane, parcel, answer)
+            return
+        blocked_seconds = 0.0
         if type(answer) is Throttled:
-            lane.pacing.on_throttled(
-                begun_seconds=begun_seconds,
-                now_seconds=time.monotonic(),
-                concurrent_requests=answer.concurrent_requests,
-            )
-        self._try_later(lane, parcel)
+            if answer.retry_after_seconds is None:
+                lane.pacing.on_throttled(
+                    begun_seconds=begun_seconds,
+                    now_seconds=time.monotonic(),
+                    concurrent_requests=answer.concurrent_requests,
+                )
+            else:
+                blocked_seconds = self._block(lane, answer.retry_after_seconds)
+        self._try_later(lane, parcel, blocked_seconds)
 
-    def _try_later(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT]) -> None:
+    def _divide(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT], divided: Divided) -> None:
+        """Settle what is known, and put the rest to the front of the lane."""
+        if not _is_whole(parcel.messages, divided):
+            # it would be sent twice, or never be settled
+            _log.error("provider_adapter_failed", error="Divided", begun=False)
+            _hand_back(parcel)
+            return
+        _log.info(
+            "request_divided",
+            campaign_id=str(UUID(bytes=parcel.claim.campaign_id)),
+            messages=len(parcel.messages),
+            outcomes=len(divided.outcomes),
+            parcels=len(divided.parcels),
+        )
+        if divided.outcomes:
+            parcel.claim.settle(divided.outcomes)
+        parts = [_Parcel(parcel.claim, messages) for messages in divided.parcels]
+        lane.ready.extendleft(reversed(parts))
+        self._hand_back_late(lane)
+        self._wake(len(parts))
+
+    def _block(self, lane: Lane[PreparedT], seconds: float) -> float:
+        """Let the lane rest. Returns for how long it does."""
+        seconds = min(max(seconds, RETRY_SECONDS_MIN), RETRY_AFTER_SECONDS_MAX)
+        if not lane.blocked_seconds:
+            _log.warning("provider_throttled", retry_after_seconds=round(seconds, 1))
+        ends = lane.block(seconds)
+        self._hand_back_late(lane)
+        self._wake_when_unblocked(lane)
+        return max(0.0, ends - time.monotonic())
+
+    def _wake_when_unblocked(self, lane: Lane[PreparedT]) -> None:
+        blocked_seconds = lane.blocked_seconds
+        if blocked_seconds:  # a timer may be early, too
+            asyncio.get_running_loop().call_later(blocked_seconds, self._wake_when_unblocked, lane)
+        else:
+            self._wake(self._slots_max)
+
+    def _try_later(
+        self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT], blocked_seconds: float
+    ) -> None:
         """Try again after a pause, without keeping a slot; hand back what its window is too short for."""
-        pause_seconds = parcel.pause_seconds * random.uniform(0.9, 1.1)
+        pause_seconds = max(blocked_seconds, parcel.pause_seconds * random.uniform(0.9, 1.1))
         if time.monotonic() + pause_seconds >= parcel.claim.deadline_seconds:
             _hand_back(parcel)
             return
@@ -292,8 +368,7 @@ class Slots(Generic[PreparedT]):
     def _try_now(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT]) -> None:
         lane.paused -= 1
         lane.ready.appendleft(parcel)
-        if self._draining:
-            self._hand_back_ready(lane)
+        self._hand_back_late(lane)
         self._wake(1)
 
     async def _ask(
@@ -312,6 +387,15 @@ class Slots(Generic[PreparedT]):
                     for message in parcel.messages
                 ]
             )
+
+
+def _is_whole(messages: Sequence[delivery_pb2.ClaimedMessage], divided: Divided) -> bool:
+    """Whether each message has its outcome, or is in one of the parcels, all of them smaller."""
+    numbers = [outcome.number for outcome in divided.outcomes]
+    numbers += [message.number for parcel in divided.parcels for message in parcel]
+    return sorted(numbers) == sorted(message.number for message in messages) and all(
+        0 < len(parcel) < len(messages) for parcel in divided.parcels
+    )
 
 
 def _hand_back(parcel: _Parcel[PreparedT]) -> None:

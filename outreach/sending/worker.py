@@ -19,7 +19,7 @@ from outreach.jetstream.connection import NATS_FAULTS
 from outreach.jetstream.consumer import PullConsumer
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import JOB_ACK_WAIT_SECONDS
-from outreach.sending.contents import Accounts, PreparedCampaigns
+from outreach.sending.contents import Accounts, AttachmentFault, PreparedCampaigns
 from outreach.sending.look_ups import LookUps
 from outreach.sending.outcomes import AccountRefused, AttemptOutcome
 from outreach.sending.provider import CampaignNotSendable, PreparedT
@@ -53,14 +53,13 @@ class _JobRun:
         self.message = message
         self.campaign_id = str(job.campaign_id)
         self.last_batch = 0
-        self.sent = 0
+        self.retry_seconds = JOB_RETRY_SECONDS
         self._reporter = reporter
         self._open = 0
         self._settled = asyncio.Event()
         self._settled.set()
 
     def claimed(self, count: int) -> None:
-        self.sent += count
         self._open += count
         if count:
             self._settled.clear()
@@ -172,22 +171,22 @@ class Worker(Generic[PreparedT]):
             self._claiming.release()
             claiming = False
             await run.committed()
-            await self._give_back(message, is_done=is_done)
+            await self._give_back(run, is_done=is_done)
         except Exception as error:  # noqa: BLE001 - one job must not end the sender
             _log.error("job_failed", error=type(error).__name__)
-            await self._give_back(message, is_done=False)
+            await self._give_back(run, is_done=False)
         finally:
             if claiming:
                 self._claiming.release()
             self._open.release()
             self._runs.discard(run)
 
-    async def _give_back(self, message: Msg, *, is_done: bool) -> None:
+    async def _give_back(self, run: _JobRun, *, is_done: bool) -> None:
         with suppress(*NATS_FAULTS):  # not acknowledged: it comes again and finds nothing to claim
             if is_done:
-                await message.ack()
+                await run.message.ack()
             else:
-                await message.nak(delay=JOB_RETRY_SECONDS)
+                await run.message.nak(delay=run.retry_seconds)
 
     async def _claim_all(self, run: _JobRun) -> bool:
         """Claim the job's range and queue it for sending. False: the job has to come again."""
@@ -198,6 +197,10 @@ class Worker(Generic[PreparedT]):
             while not self._draining.is_set():
                 async with lane.claiming:
                     state = await self._claim(run, lane)
+                if state is None:
+                    # nobody can send for it now; meanwhile other organisations' jobs get their turn
+                    run.retry_seconds = max(JOB_RETRY_SECONDS, lane.blocked_seconds)
+                    return False
                 if state in (
                     delivery_pb2.CLAIM_STATE_EXHAUSTED,
                     delivery_pb2.CLAIM_STATE_NOT_RUNNING,
@@ -215,15 +218,20 @@ class Worker(Generic[PreparedT]):
             _log.info("job_postponed", campaign_id=run.campaign_id, code="STREAM_LOST")
         except grpc.aio.AioRpcError as error:
             _log.warning("job_postponed", campaign_id=run.campaign_id, code=error.code().name)
+        except AttachmentFault as error:
+            _log.error("job_postponed", campaign_id=run.campaign_id, code=str(error))
         finally:
             lane.jobs -= 1
         return False
 
-    async def _claim(self, run: _JobRun, lane: Lane[PreparedT]) -> int:
+    async def _claim(self, run: _JobRun, lane: Lane[PreparedT]) -> int | None:
+        """Claim once; the claim's state. None: the provider takes nothing of the account now."""
         job = run.job
         limit = min(await self._room(lane), job.last - job.first + 1, CLAIMED_MAX)
         if self._draining.is_set():
             return delivery_pb2.CLAIM_STATE_OPEN
+        if not limit:
+            return None
         claimed = await self._stream.claim(
             campaign_id=run.campaign_id, run=job.run, first=job.first, last=job.last, limit=limit
         )

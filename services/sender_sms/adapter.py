@@ -21,6 +21,7 @@ from outreach.sending.outcomes import (
     Throttled,
 )
 from outreach.sending.provider import CampaignNotSendable
+from outreach.sending.transport import AnswerLost, HttpAnswer, NothingLeft
 from outreach.template.placeholders import (
     BoundTemplate,
     MalformedTemplate,
@@ -34,13 +35,7 @@ from outreach.vocabulary import Channel, FailureReason, Outcome
 from services.sender_sms.codes import BODY_TOO_LONG_CODE, Effect, rule_for
 from services.sender_sms.form import CreateForm, validity_seconds
 from services.sender_sms.listing import SEGMENTS_MAX, Listed, find_message, list_query
-from services.sender_sms.transport import (
-    AnswerLost,
-    HttpAnswer,
-    NothingLeft,
-    TwilioTransport,
-    basic_headers,
-)
+from services.sender_sms.transport import TwilioTransport, basic_headers
 
 CONCURRENCY_HEADER: Final = "Twilio-Concurrent-Requests"
 #: Pages of the list that a look-up reads at most.
@@ -86,8 +81,12 @@ class TwilioProvider:
         return 1
 
     def prepare(
-        self, content: delivery_pb2.CampaignContent, account: delivery_pb2.ProviderAccount
+        self,
+        content: delivery_pb2.CampaignContent,
+        account: delivery_pb2.ProviderAccount,
+        attachments: Sequence[bytes],
     ) -> PreparedSms:
+        assert not attachments, "an SMS has none"
         twilio = account.twilio
         sender = content.sms.sender if content.sms.HasField("sender") else twilio.sender
         if sender.WhichOneof("sender") is None:

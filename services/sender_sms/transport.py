@@ -1,82 +1,16 @@
-"""Our transport to Twilio: one aiohttp session, explicit time-outs, no retries, no redirects.
-
-(The twilio package's own client ignores its time-out and re-posts creates when told to retry.)
-"""
+"""Our transport to Twilio: forms, with the account's credentials."""
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
 from aiohttp import hdrs
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import BytesPayload
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
-CONNECT_SECONDS_MAX: Final = 5.0
-#: An idle connection is closed by us before Twilio's side does it under a request.
-KEEPALIVE_SECONDS_MAX: Final = 10.0
-#: What is read of an answer to a create (Twilio's are about 1 KB), and of a page of its list. The
-#: rest of a longer one is not read, and its connection not used again.
-CREATED_BYTES_MAX: Final = 64 * 1024
-LISTED_BYTES_MAX: Final = 8 * 1024 * 1024
-DNS_CACHE_SECONDS: Final = 30
+from outreach.sending.transport import BegunPayload, HttpAnswer, HttpTransport
 
-_SKIPPED_HEADERS: Final = frozenset((hdrs.ACCEPT_ENCODING,))
-
-
-class _FormPayload(BytesPayload):
-    """A form that tells when its first byte is about to leave.
-
-    aiohttp holds the headers back until the body's first write and sends both together, so before
-    `begin` returns nothing has left. When `begin` raises, nothing will. When aiohttp finds the
-    connection closed as it writes, nothing has left either (`refused`).
-    """
-
-    def __init__(self, form: bytes, begin: Callable[[], None]) -> None:
-        super().__init__(form, content_type="application/x-www-form-urlencoded")
-        self._form = form
-        self._begin = begin
-        self.begun = False
-        self.refused = False
-
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
-        assert content_length is None or content_length >= len(self._form)
-        self._begin()
-        self.begun = True
-        try:
-            await writer.write(self._form)
-        except aiohttp.ClientConnectionResetError:
-            self.refused = True
-            raise
-
-
-class NothingLeft(Exception):
-    """No byte of the request left this host. Says the name of the error, nothing else."""
-
-
-class AnswerLost(Exception):
-    """The request may have been received in full; there is no complete answer to it.
-
-    `status` is the HTTP status when at least that arrived.
-    """
-
-    def __init__(self, cause: str, status: int | None) -> None:
-        super().__init__(cause)
-        self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """A complete answer, or the beginning of one that is too long to be Twilio's."""
-
-    status: int
-    body: bytes
-    headers: CIMultiDictProxy[str]
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
 def basic_headers(account_sid: str, auth_token: str) -> CIMultiDict[str]:
@@ -91,62 +25,11 @@ def basic_headers(account_sid: str, auth_token: str) -> CIMultiDict[str]:
     )
 
 
-class TwilioTransport:
-    """Requests to Twilio. Make it in a running loop; close it."""
-
-    def __init__(self, *, connections_max: int, request_seconds_max: float) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=connections_max,
-                keepalive_timeout=KEEPALIVE_SECONDS_MAX,
-                ttl_dns_cache=DNS_CACHE_SECONDS,
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=request_seconds_max, sock_connect=CONNECT_SECONDS_MAX
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_SKIPPED_HEADERS,
-            trust_env=False,
-        )
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._session.close()
+class TwilioTransport(HttpTransport):
+    """Requests to Twilio."""
 
     async def post(
         self, url: URL, headers: CIMultiDict[str], form: bytes, begin: Callable[[], None]
     ) -> HttpAnswer:
         """Post a form. Raises NothingLeft or AnswerLost; `begin` is called as `Provider` says."""
-        payload = _FormPayload(form, begin)
-        status: int | None = None
-        try:
-            async with self._session.post(
-                url, data=payload, headers=headers, allow_redirects=False
-            ) as response:
-                status = response.status
-                body = await _read(response, CREATED_BYTES_MAX)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            if payload.refused or not payload.begun:
-                raise NothingLeft(type(error).__name__) from None
-            raise AnswerLost(type(error).__name__, status) from None
-        return HttpAnswer(status, body, response.headers)
-
-    async def get(self, url: URL, headers: CIMultiDict[str]) -> HttpAnswer | None:
-        """Get a resource; None when it could not be had."""
-        try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                body = await _read(response, LISTED_BYTES_MAX)
-                return HttpAnswer(response.status, body, response.headers)
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return None
-
-
-async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    """The body, cut off where it is longer: what is cut can't be read as JSON any more."""
-    body = b""
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > bytes_max:
-            response.close()
-            return body[:bytes_max]
-    return body
+        return await self.post_payload(url, headers, BegunPayload((form,), FORM_TYPE, begin))

@@ -6,7 +6,7 @@ The URL that is signed is the configured one: behind a proxy the request's own i
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 import grpc.aio
-import orjson
 import structlog
 from aiohttp import web
 from multidict import MultiDict
@@ -23,6 +22,7 @@ from twilio.request_validator import RequestValidator
 from outreach.jetstream.publisher import NotStored
 from outreach.sending.attempt_token import AttemptId, InvalidToken, TokenKey
 from outreach.sending.contents import Accounts
+from outreach.sending.endpoint import HEALTH_PATH, Faults, health
 from outreach.sending.inbox import Inbox, InboxEntry
 from services.sender_sms.events import (
     ACTION_FIELD,
@@ -32,15 +32,12 @@ from services.sender_sms.events import (
     opt_out_action,
 )
 from services.sender_sms.form import INBOUND_PATH, STATUS_PATH
+from services.sender_sms.transport import FORM_TYPE
 
 BODY_BYTES_MAX: Final = 64 * 1024
 FIELDS_MAX: Final = 200
-FORM_TYPE: Final = "application/x-www-form-urlencoded"
 SIGNATURE_HEADER: Final = "X-Twilio-Signature"
 IDEMPOTENCY_HEADER: Final = "I-Twilio-Idempotency-Token"
-
-#: What is not connected; empty when all is well.
-Faults = Callable[[], list[str]]
 
 _log = structlog.get_logger(__name__)
 
@@ -82,8 +79,8 @@ class Webhooks:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request: `/healthz`, a status callback, an inbound message, or 404."""
-        if request.path == "/healthz":
-            return self._health()
+        if request.path == HEALTH_PATH:
+            return health(self._faults)
         try:
             target = self._target(request)
             fields = await _read_form(request)
@@ -92,14 +89,6 @@ class Webhooks:
         except _Refused as refused:
             return web.Response(status=refused.status)
         return web.Response(status=204)
-
-    def _health(self) -> web.Response:
-        faults = self._faults()
-        return web.Response(
-            status=503 if faults else 200,
-            body=orjson.dumps({"status": "unhealthy" if faults else "ok", "faults": faults}),
-            content_type="application/json",
-        )
 
     def _target(self, request: web.BaseRequest) -> _Target:
         path = request.path

@@ -205,8 +205,8 @@ async def test_after_a_power_failure_nothing_is_said_about_what_had_begun(
             message.claimed_by = str(instance_id)
         journal = Journal(tmp_path)
         index = journal.open_instance(instance_id)
-        journal.begun(index, campaign.campaign_id.bytes, 1, 1)
-        journal.begun(index, campaign.campaign_id.bytes, 2, 1)
+        journal.begun(index, campaign.campaign_id.bytes, [(1, 1)])
+        journal.begun(index, campaign.campaign_id.bytes, [(2, 1)])
         from outreach.internal.v1 import delivery_pb2
         from outreach.sending.outcomes import AttemptOutcome
         from outreach.vocabulary import Outcome

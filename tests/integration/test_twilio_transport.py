@@ -14,13 +14,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from outreach.sending.provider import WindowOver
-from services.sender_sms.transport import (
-    AnswerLost,
-    HttpAnswer,
-    NothingLeft,
-    TwilioTransport,
-    basic_headers,
-)
+from outreach.sending.transport import AnswerLost, HttpAnswer, NothingLeft
+from services.sender_sms.transport import TwilioTransport, basic_headers
 from tests.sender_rig import free_port
 from tests.waiting import eventually
 

@@ -8,13 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outreach.internal.v1 import delivery_pb2 as pb
-from outreach.vocabulary import CampaignStatus, Channel, FailureReason, MessageStatus, Outcome
+from outreach.vocabulary import (
+    OUTCOME_RANK,
+    CampaignStatus,
+    Channel,
+    FailureReason,
+    MessageStatus,
+    Outcome,
+)
 from services.campaign.delivery.reports import fold
 from services.campaign.domain.lifecycle import (
     ACTIVE,
     FINAL,
     MESSAGE_EDGES,
-    OUTCOME_RANK,
     Counts,
     allowed_actions,
     campaign_status,

@@ -73,7 +73,7 @@ outcomes = st.builds(
     AttemptOutcome,
     number=st.just(1),
     attempt=st.just(1),
-    outcome=st.sampled_from([Outcome.ACCEPTED, Outcome.UNKNOWN, Outcome.DELIVERED]),
+    outcome=st.sampled_from(Outcome),
     provider_message_id=st.sampled_from(["", "SM1"]),
     segments=st.integers(0, 3),
 )
@@ -112,11 +112,12 @@ def batch(*attempts: tuple[int, int]) -> delivery_pb2.ReportBatch:
 
 Step = Callable[[Journal, int], None]
 steps: list[Step] = [
-    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, 1, 1),
-    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, 2, 1),
-    lambda journal, index: journal.not_created(index, CAMPAIGN.bytes, 2, 1),
-    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, 2, 1),
-    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, 3, 4),
+    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, [(1, 1)]),
+    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, [(2, 1)]),
+    lambda journal, index: journal.not_created(index, CAMPAIGN.bytes, [(2, 1)]),
+    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, [(2, 1)]),
+    lambda journal, index: journal.begun(index, CAMPAIGN.bytes, [(3, 4), (4, 1), (5, 1)]),
+    lambda journal, index: journal.not_created(index, CAMPAIGN.bytes, [(4, 1), (5, 1)]),
     lambda journal, index: journal.reports(1, batch((1, 1))),
     lambda journal, index: journal.reports(2, batch((2, 1), (9, 9))),
     lambda journal, index: journal.acked(1),

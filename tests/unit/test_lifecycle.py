@@ -5,6 +5,7 @@ import re
 import pytest
 
 from outreach.vocabulary import (
+    OUTCOME_RANK,
     CampaignAction,
     CampaignStatus,
     Channel,
@@ -18,7 +19,6 @@ from services.campaign.domain.lifecycle import (
     ACTIVE,
     FINAL,
     MESSAGE_EDGES,
-    OUTCOME_RANK,
     OUTCOME_TARGET,
     Cause,
     Counts,

@@ -42,7 +42,7 @@ def test_a_dead_journal_is_taken_by_one(tmp_path: Path) -> None:
     instance_id = uuid4()
     index = journal.open_instance(instance_id)
     for number in (1, 2, 3):
-        journal.begun(index, CAMPAIGN.bytes, number, 1)
+        journal.begun(index, CAMPAIGN.bytes, [(number, 1)])
     journal.reports(1, batch(2))
     abandon(journal)
     (dead,) = take_dead_journals(tmp_path)
@@ -71,8 +71,8 @@ def test_a_journal_left_by_its_adopter_can_be_taken_again(tmp_path: Path) -> Non
 def test_each_begun_attempt_stays_with_the_instance_that_claimed_it(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     first, second = journal.open_instance(uuid4()), journal.open_instance(uuid4())
-    journal.begun(first, CAMPAIGN.bytes, 1, 1)
-    journal.begun(second, CAMPAIGN.bytes, 2, 1)
+    journal.begun(first, CAMPAIGN.bytes, [(1, 1)])
+    journal.begun(second, CAMPAIGN.bytes, [(2, 1)])
     journal.instance_ended(first)
     abandon(journal)
     (dead,) = take_dead_journals(tmp_path)
@@ -85,10 +85,10 @@ def test_rewriting_keeps_what_is_open_and_stays_small(tmp_path: Path) -> None:
     journal = Journal(tmp_path, bytes_max=20_000)
     instance_id = uuid4()
     index = journal.open_instance(instance_id)
-    journal.begun(index, CAMPAIGN.bytes, 1_000_000, 7)
+    journal.begun(index, CAMPAIGN.bytes, [(1_000_000, 7)])
     sizes = []
     for number in range(1, 3_001):
-        journal.begun(index, CAMPAIGN.bytes, number, 1)
+        journal.begun(index, CAMPAIGN.bytes, [(number, 1)])
         journal.reports(number, batch(number))
         if number > 1:
             journal.acked(number - 1)
@@ -120,7 +120,7 @@ def test_a_rewritten_journal_that_could_not_be_removed_says_nothing_any_more(
         with pytest.raises(PermissionError):
             journal.acked(1)
     assert journal.path != old
-    journal.begun(index, CAMPAIGN.bytes, 5, 1)
+    journal.begun(index, CAMPAIGN.bytes, [(5, 1)])
     (left,) = take_dead_journals(tmp_path)
     assert left.path == old
     assert left.state.instances == {}
@@ -156,10 +156,10 @@ def test_a_disk_that_takes_nothing_is_an_error(
     write = os.write
     monkeypatch.setattr("outreach.sending.journal.os.write", half)
     with pytest.raises(OSError, match="a part of a record"):
-        journal.begun(index, CAMPAIGN.bytes, 1, 1)
+        journal.begun(index, CAMPAIGN.bytes, [(1, 1)])
     monkeypatch.undo()
     assert journal.path.stat().st_size == size, "the torn record is cut off"
-    journal.begun(index, CAMPAIGN.bytes, 2, 1)
+    journal.begun(index, CAMPAIGN.bytes, [(2, 1)])
     state = read_journal(journal.path.read_bytes())
     assert [*state.begun] == [(CAMPAIGN.bytes, 2, 1)]
     abandon(journal)
@@ -173,3 +173,59 @@ def test_what_a_crash_left_half_written_is_removed_once_it_is_old(tmp_path: Path
     assert take_dead_journals(tmp_path) == []
     assert young.exists()
     assert not old.exists()
+
+
+def test_all_attempts_of_a_request_are_one_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path)
+    index = journal.open_instance(UUID(int=1))
+    attempts = [(number, number % 3 + 1) for number in range(1, 1_001)]
+    writes: list[int] = []
+
+    def counted(file: int, data: bytes) -> int:
+        writes.append(len(data))
+        return write(file, data)
+
+    write = os.write
+    monkeypatch.setattr("outreach.sending.journal.os.write", counted)
+    journal.begun(index, CAMPAIGN.bytes, attempts)
+    journal.not_created(index, CAMPAIGN.bytes, attempts[:400])
+    monkeypatch.undo()
+    assert len(writes) == 2
+    assert read_journal(journal.path.read_bytes()).begun == {
+        (CAMPAIGN.bytes, number, attempt): index for number, attempt in attempts[400:]
+    }
+    abandon(journal)
+
+
+def test_a_request_that_the_disk_took_in_part_has_not_begun_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path)
+    index = journal.open_instance(UUID(int=1))
+    write = os.write
+    monkeypatch.setattr(
+        "outreach.sending.journal.os.write", lambda file, data: write(file, data[: len(data) - 1])
+    )
+    with pytest.raises(OSError, match="a part of a record"):
+        journal.begun(index, CAMPAIGN.bytes, [(number, 1) for number in range(1, 1_001)])
+    monkeypatch.undo()
+    assert read_journal(journal.path.read_bytes()).begun == {}
+    abandon(journal)
+
+
+def test_a_rewritten_journal_holds_more_attempts_than_one_record_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outreach.sending.journal.SNAPSHOT_ATTEMPTS_MAX", 7)
+    journal = Journal(tmp_path, bytes_max=100)
+    index = journal.open_instance(UUID(int=1))
+    journal.begun(index, CAMPAIGN.bytes, [(number, 1) for number in range(1, 31)])
+    before = journal.path
+    journal.reports(1, batch(30))
+    journal.acked(1)
+    assert journal.path != before
+    begun = read_journal(journal.path.read_bytes()).begun
+    assert {number for _, number, _ in begun} == set(range(1, 30))
+    abandon(journal)

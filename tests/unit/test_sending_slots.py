@@ -38,7 +38,10 @@ class SlowProvider:
         return read_journal(self._journal.path.read_bytes()).begun
 
     def prepare(
-        self, content: delivery_pb2.CampaignContent, account: delivery_pb2.ProviderAccount
+        self,
+        content: delivery_pb2.CampaignContent,
+        account: delivery_pb2.ProviderAccount,
+        attachments: Sequence[bytes],
     ) -> None:
         raise AssertionError("not asked for in these tests")
 

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.vocabulary import Channel, FailureReason, MessageStatus, Outcome
+from outreach.vocabulary import OUTCOME_RANK, Channel, FailureReason, MessageStatus, Outcome
 from services.campaign.delivery.changes import (
     QUERIES,
     LockedCampaign,
@@ -22,7 +22,6 @@ from services.campaign.delivery.changes import (
 from services.campaign.delivery.opt_outs import store_opt_outs
 from services.campaign.domain.failures import campaign_failure_text
 from services.campaign.domain.lifecycle import (
-    OUTCOME_RANK,
     OUTCOME_TARGET,
     edge_codes,
     report_edges,

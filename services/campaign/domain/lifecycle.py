@@ -123,19 +123,6 @@ OUTCOME_TARGET: dict[Outcome, MessageStatus | None] = {
     Outcome.OPTED_OUT: S.OPTED_OUT,
 }
 
-#: Of several reports about one attempt the highest counts. Evidence that something was sent beats "handed back".
-OUTCOME_RANK: dict[Outcome, int] = {
-    Outcome.NOT_FOUND: 0,
-    Outcome.UNKNOWN: 1,
-    Outcome.HANDED_BACK: 2,
-    Outcome.ACCEPTED: 3,
-    Outcome.DEFERRED: 4,
-    Outcome.REJECTED: 5,
-    Outcome.OPTED_OUT: 6,
-    Outcome.DELIVERED: 7,
-    Outcome.FAILED: 8,
-}
-
 
 def report_edges(
     channel: Channel,

@@ -189,7 +189,9 @@ class EmailKnobs(BaseModel):
         default=0.0, ge=0, le=3_600, description="Younger messages are missing from look-ups."
     )
     scopes: tuple[str, ...] = Field(
-        default=SCOPES, description="Rights of the API key; without `mail.send` a send is a 403."
+        default=SCOPES,
+        description="Rights of the API key; without `mail.send` a send is a 403, without"
+        " `email_activity.read` so is a look-up in Email Activity.",
     )
 
     @model_validator(mode="after")

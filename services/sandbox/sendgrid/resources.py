@@ -10,6 +10,7 @@ from services.sandbox.http import Answer, Request, json_answer
 from services.sandbox.sendgrid.account import SendGridAccount
 from services.sandbox.sendgrid.errors import (
     BAD_REQUEST,
+    FORBIDDEN,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
     FieldError,
@@ -48,6 +49,8 @@ class SendGridResources:
     def answer(self, request: Request) -> Answer:
         """The answer to a request whose path begins with `/v3/`."""
         parts = tuple(unquote(part) for part in request.path.strip("/").split("/")[1:])
+        if parts[:1] == ("messages",) and "email_activity.read" not in self._knobs().scopes:
+            return error_answer(403, FORBIDDEN)
         try:
             answer = self._routed(request.method, parts, request)
         except (ValueError, KeyError, TypeError):
