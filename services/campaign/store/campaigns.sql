@@ -1,5 +1,5 @@
 -- name: get_campaign
-SELECT c.*, t.content, t.content_hash, t.columns, t.problems
+SELECT c.*, t.content, t.content_hash, t.compiled_report, t.columns, t.problems
 FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
 WHERE c.organisation_id = $1 AND c.id = $2
@@ -10,7 +10,7 @@ SELECT id FROM campaign WHERE organisation_id = $1 AND id = $2 FOR NO KEY UPDATE
 
 -- name: list_campaigns
 -- Ids are UUIDv7: their order is that of creation. NULL or empty: no filter.
-SELECT c.*, t.content, t.content_hash, t.columns, t.problems
+SELECT c.*, t.content, t.content_hash, t.compiled_report, t.columns, t.problems
 FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
 WHERE c.organisation_id = $1
@@ -22,7 +22,7 @@ ORDER BY c.id DESC
 LIMIT $6
 
 -- name: list_running_campaigns
-SELECT c.*, t.content, t.content_hash, t.columns, t.problems
+SELECT c.*, t.content, t.content_hash, t.compiled_report, t.columns, t.problems
 FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
 WHERE c.organisation_id = $1 AND c.holds_channel AND ($2::smallint IS NULL OR c.channel = $2)
@@ -45,6 +45,21 @@ WHERE id = $1
 UPDATE campaign_content
 SET content_hash = $2, content = $3::jsonb, problems = $4::jsonb
 WHERE campaign_id = $1
+
+-- name: set_compiled
+UPDATE campaign_content SET compiled = $2, compiled_report = $3::jsonb WHERE campaign_id = $1
+
+-- name: get_compiled
+SELECT compiled FROM campaign_content WHERE campaign_id = $1
+
+-- name: set_content_hash
+UPDATE campaign_content SET content_hash = $2 WHERE campaign_id = $1
+
+-- name: attachment_keys
+SELECT id, sha256 FROM attachment WHERE campaign_id = $1 ORDER BY id
+
+-- name: attachments_bytes
+SELECT coalesce(sum(size_bytes), 0)::bigint FROM attachment WHERE campaign_id = $1
 
 -- name: set_status
 UPDATE campaign SET status = $2, update_time = now() WHERE id = $1

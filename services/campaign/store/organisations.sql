@@ -19,7 +19,8 @@ ON CONFLICT (organisation_id, channel) DO UPDATE
         price_per_segment_micros = excluded.price_per_segment_micros, currency_code = excluded.currency_code
 
 -- name: get_terms
-SELECT segments_per_second_max, price_per_segment_micros, currency_code
+SELECT segments_per_second_max, price_per_segment_micros, currency_code,
+       sender_addresses, sender_domains, check_fault, check_time
 FROM provider_account
 WHERE organisation_id = $1 AND channel = $2
 
