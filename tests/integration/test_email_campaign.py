@@ -283,6 +283,26 @@ async def test_validate_only_compiles_and_stores_nothing(service: Service) -> No
     assert await service.dump() == before
 
 
+async def test_a_page_of_large_emails_is_as_short_as_it_has_to_be(service: Service) -> None:
+    tenant = await email_tenant(service)
+    made = [
+        (await create_email(tenant, email_content(html="x" * 990_000 + LINK))).id for _ in range(7)
+    ]
+    seen: list[str] = []
+    pages = 0
+    token = ""
+    while True:
+        request = campaign_pb2.ListCampaignsRequest(page_size=200, page_token=token)
+        page = await tenant.call(tenant.campaigns.ListCampaigns, request)
+        seen += [campaign.id for campaign in page.campaigns]
+        pages += 1
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == made[::-1]
+    assert pages == 3
+
+
 # edits
 
 

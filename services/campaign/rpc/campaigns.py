@@ -21,7 +21,7 @@ from services.campaign.rpc.campaign_requests import (
 from services.campaign.rpc.convert import campaign_to_proto
 from services.campaign.rpc.estimates import estimate_to_proto, preview_to_proto
 from services.campaign.rpc.fields import Fields, query_hash, request_key
-from services.campaign.rpc.pages import PageTokens, fitting
+from services.campaign.rpc.pages import PAGE_BYTES_MAX, PageTokens, fitting
 from services.campaign.store import Connection, Pool
 from services.campaign.store.campaigns import get_campaign as stored_campaign
 from services.campaign.store.requests import RequestKey
@@ -113,17 +113,18 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         fields.check()
         query = query_hash(caller, "ListCampaigns", request.filter)
         position = self._page_tokens.read(request.page_token, query)
-        found = await read_campaigns.list_campaigns(
+        found, more = await read_campaigns.list_campaigns(
             self._pool,
             caller,
             where,
             before=None if position is None else UUID(bytes=position),
             limit=size + 1,
+            bytes_max=PAGE_BYTES_MAX,
         )
         campaigns = [campaign_to_proto(campaign) for campaign in found[:size]]
         shown = fitting(campaigns)
         token = ""
-        if shown < len(found):
+        if shown < len(found) or more:
             token = self._page_tokens.make(found[shown - 1].id.bytes, query)
         return campaign_pb2.ListCampaignsResponse(
             campaigns=campaigns[:shown], next_page_token=token

@@ -13,6 +13,7 @@ from services.campaign.domain.etag import etag_of
 from services.campaign.domain.failures import is_retryable
 from services.campaign.domain.lifecycle import Counts, allowed_actions
 from services.campaign.rpc.email_protos import email_to_proto, warning_to_proto
+from services.campaign.rpc.pages import PAGE_BYTES_MAX
 from services.campaign.store import Connection
 from services.campaign.store.campaigns import CampaignRecord, list_running_campaigns
 from services.campaign.store.campaigns import list_campaigns as store_list
@@ -42,11 +43,13 @@ async def load_campaigns(
     channel: Channel | None = None,
     running_only: bool = False,
 ) -> list[campaign_pb2.Campaign]:
-    """The newest campaigns, at most LOADED_CAMPAIGNS_MAX; `running_only`: those IN_PROGRESS."""
+    """The newest campaigns, at most LOADED_CAMPAIGNS_MAX and of about PAGE_BYTES_MAX together;
+    `running_only`: those IN_PROGRESS.
+    """
     if running_only:
         campaigns = await list_running_campaigns(connection, organisation_id, channel=channel)
     else:
-        campaigns = await store_list(
+        campaigns, _ = await store_list(
             connection,
             organisation_id,
             channel=channel,
@@ -54,6 +57,7 @@ async def load_campaigns(
             name_contains="",
             before=None,
             limit=LOADED_CAMPAIGNS_MAX,
+            bytes_max=PAGE_BYTES_MAX,
         )
     return [campaign_to_proto(campaign) for campaign in campaigns]
 

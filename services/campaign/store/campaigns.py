@@ -136,8 +136,12 @@ async def list_campaigns(
     name_contains: str,
     before: UUID | None,
     limit: int,
-) -> list[CampaignRecord]:
-    """Newest first, those older than `before`."""
+    bytes_max: int,
+) -> tuple[list[CampaignRecord], bool]:
+    """Newest first, those older than `before`; and whether there are more of the first `limit`.
+
+    The last one is the one with which their contents have more than `bytes_max` together.
+    """
     rows = await connection.fetch(
         QUERIES["list_campaigns"],
         organisation_id,
@@ -146,8 +150,10 @@ async def list_campaigns(
         name_contains,
         before,
         limit,
+        bytes_max,
     )
-    return [campaign_of(row) for row in rows]
+    more = bool(rows) and len(rows) < rows[0]["matching"]
+    return [campaign_of(row) for row in rows], more
 
 
 async def list_running_campaigns(
