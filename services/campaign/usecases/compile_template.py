@@ -30,7 +30,8 @@ class TemplateChangedError(Exception):
 
 class TemplateCompiler:
     """Compiles in threads of its own, COMPILATIONS_AT_ONCE_MAX at once. A call that is given up
-    leaves its thread taken until the compilation is done: no more of them ever run.
+    leaves its thread taken until the compilation is done: no more of them ever run. `compilation_of`
+    does the work.
     """
 
     def __init__(self, compilation_of: Callable[[EmailContent], Compilation] | None = None) -> None:
