@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from outreach.email.findings import WARNINGS
 from outreach.rpc.errors import CATALOGUE
 from outreach.vocabulary import (
     OUTCOME_RANK,
@@ -258,6 +259,10 @@ def _code(default: str, *, secret: bool) -> str:
 # api.md
 
 
+def template_warnings() -> str:
+    return table(["Code", "Meaning"], ([f"`{code}`", text] for code, text in WARNINGS.items()))
+
+
 def public_api() -> str:
     return _api(PUBLIC)
 
@@ -326,7 +331,11 @@ BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "twilio codes": twilio_codes,
     },
     "settings.md": {"settings": settings},
-    "api.md": {"public": public_api, "internal": internal_api},
+    "api.md": {
+        "template warnings": template_warnings,
+        "public": public_api,
+        "internal": internal_api,
+    },
 }
 
 

@@ -65,6 +65,16 @@ class ScriptedApi(
             counts=campaign_pb2.StatusCounts(waiting=3, total=3),
             revision=1,
         )
+        self.preview = campaign_pb2.PreviewCampaignResponse(
+            sms=campaign_pb2.SmsPreview(
+                text="Hi Ada [1]",
+                size=campaign_pb2.SmsSize(encoding=campaign_pb2.SMS_ENCODING_GSM_7, segments=1),
+            ),
+            missing_variables=["city"],
+        )
+        self.estimate = campaign_pb2.EstimateCampaignResponse(
+            to_send=3, missing_by_variable={"city": 2}, sms=campaign_pb2.SmsEstimate()
+        )
         self.changes: list[watch_pb2.CampaignChanges] = []
         self.cut_every = 0
         self.cut_code = grpc.StatusCode.UNAVAILABLE
@@ -119,19 +129,13 @@ class ScriptedApi(
         self, request: Any, context: Any
     ) -> campaign_pb2.PreviewCampaignResponse:
         await self._begin(request, context)
-        sms = campaign_pb2.SmsPreview(
-            text="Hi Ada [1]",
-            size=campaign_pb2.SmsSize(encoding=campaign_pb2.SMS_ENCODING_GSM_7, segments=1),
-        )
-        return campaign_pb2.PreviewCampaignResponse(sms=sms, missing_variables=["city"])
+        return self.preview
 
     async def EstimateCampaign(
         self, request: Any, context: Any
     ) -> campaign_pb2.EstimateCampaignResponse:
         await self._begin(request, context)
-        return campaign_pb2.EstimateCampaignResponse(
-            to_send=3, missing_by_variable={"city": 2}, sms=campaign_pb2.SmsEstimate()
-        )
+        return self.estimate
 
     async def UploadContacts(
         self, request_iterator: AsyncIterator[Any], context: Any

@@ -11,13 +11,15 @@ from uuid import uuid4
 
 import grpc
 import stamina
+from google.protobuf.message import Message
 
 from outreach.client.errors import CallError, call_error
+from outreach.client.sizes import check_size
 from outreach.rpc.channel import bearer, create_channel
 from outreach.rpc.options import channel_options
 
 _TLS_PREFIX = "https://"
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=Message)
 Request_contra = TypeVar("Request_contra", contravariant=True)
 Answer = TypeVar("Answer")
 Answer_co = TypeVar("Answer_co", covariant=True)
@@ -121,6 +123,7 @@ class Connection:
         timeout_seconds: float | None = None,
     ) -> Answer:
         """One call with one answer; repeated with the same request while unavailable."""
+        check_size(request)
         timeout = timeout_seconds or self.timeouts.call_seconds
 
         async def once() -> Answer:

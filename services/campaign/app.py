@@ -53,6 +53,7 @@ from services.campaign.store import Connection, Pool
 from services.campaign.store.organisations import caller_by_key
 from services.campaign.store.requests import purge_request_log
 from services.campaign.store.test_sends import purge_test_sends
+from services.campaign.usecases.compile_template import TemplateCompiler
 from services.campaign.usecases.create_test_send import TestSendTerms
 from services.campaign.usecases.import_contacts import ImportTerms
 from services.campaign.wakeups import NatsWakeups
@@ -113,7 +114,11 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
         ),
         hub=hub,
         campaigns=CampaignServicer(
-            pool, page_tokens=page_tokens, wakeups=wakeups, on_run=dispatcher.wake
+            pool,
+            page_tokens=page_tokens,
+            wakeups=wakeups,
+            compiler=TemplateCompiler(),
+            on_run=dispatcher.wake,
         ),
         contacts=ContactServicer(
             pool,

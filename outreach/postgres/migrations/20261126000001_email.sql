@@ -3,7 +3,7 @@
 -- An email template compiled once (outreach.email): what senders get, and what is told of it without reading it all.
 ALTER TABLE campaign_content
     ADD COLUMN compiled bytea,  -- CompiledEmail as JSON; NULL: an SMS, or a template that could not be compiled
-    ADD COLUMN compiled_report jsonb; -- {html_bytes, text_bytes, names, warnings: [{field, code, text}]}
+    ADD COLUMN compiled_report jsonb; -- {html_bytes, text_bytes, names, warnings: [{field, code, text}], sha256 of compiled}
 
 -- A test send is a campaign of its own, which nobody sees as one: it takes the same way, and does not hold the channel.
 ALTER TABLE campaign ADD COLUMN test_of uuid REFERENCES campaign (id) ON DELETE CASCADE;

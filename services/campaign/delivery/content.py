@@ -46,6 +46,7 @@ class Contents:
         )
         part = content.sms if channel is Channel.SMS else content.email
         json_format.ParseDict(_json(row["content"]), part, ignore_unknown_fields=True)
+        content.compiled_email = row["compiled"] or b""
         return content
 
     async def provider_account(

@@ -340,8 +340,9 @@ JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
 ORDER BY m.status, m.claim_time, l.number
 
 -- name: get_content
+-- Without an email's body and text: senders use what was compiled of them.
 SELECT c.organisation_id, c.channel, c.missing_variable_policy, c.test_of IS NOT NULL AS is_test,
-       t.content_hash, t.content, t.columns
+       t.content_hash, t.content - ARRAY['html', 'mjml', 'blocks', 'text'] AS content, t.columns, t.compiled
 FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
 WHERE c.id = $1

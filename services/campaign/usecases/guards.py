@@ -5,12 +5,15 @@ from uuid import UUID
 
 from outreach.errors import OutreachError, Violation
 from outreach.vocabulary import CampaignAction, CampaignStatus, Channel
-from services.campaign.domain.content import Problem
+from services.campaign.domain.content import EmailContent, Problem
 from services.campaign.domain.etag import etag_of
 from services.campaign.domain.lifecycle import ACTION_STATUSES, allowed_actions
 from services.campaign.store import Connection
 from services.campaign.store.campaigns import CampaignRecord, get_campaign
 from services.campaign.store.organisations import ChannelTerms, channel_terms
+
+# An email that was stored by a version that could not compile it.
+_NOT_COMPILED = Problem("email", "TEMPLATE_EMPTY", "Give the email's body once more.")
 
 
 async def require_campaign(
@@ -56,7 +59,7 @@ def require_etag(campaign: CampaignRecord, etag: str) -> None:
 async def require_channel(
     connection: Connection, organisation_id: UUID, channel: Channel
 ) -> ChannelTerms:
-    """The channel's terms, or CHANNEL_NOT_CONFIGURED."""
+    """The channel's terms, or CHANNEL_NOT_CONFIGURED: also when its credentials are not valid."""
     terms = await channel_terms(connection, organisation_id, channel)
     if terms is None:
         raise OutreachError(
@@ -64,16 +67,18 @@ async def require_channel(
             f"The organisation has no provider credentials for {channel.name}.",
             metadata={"channel": channel.name},
         )
+    if terms.fault:
+        raise OutreachError(
+            "CHANNEL_NOT_CONFIGURED",
+            f"The organisation's provider account for {channel.name} can't be used: {terms.fault}",
+            metadata={"channel": channel.name},
+        )
     return terms
 
 
 def require_template(campaign: CampaignRecord, purpose: str) -> None:
     """Refuses a template that can't be rendered at all; unknown placeholders are no obstacle."""
-    unreadable = [
-        problem
-        for problem in campaign.problems
-        if problem.reason in ("TEMPLATE_EMPTY", "TEMPLATE_MALFORMED")
-    ]
+    unreadable = _unreadable(campaign)
     if unreadable:
         raise template_invalid(campaign, purpose, unreadable)
 
@@ -103,6 +108,16 @@ def template_invalid(
         },
         violations=_as_violations(problems),
     )
+
+
+def _unreadable(campaign: CampaignRecord) -> list[Problem]:
+    if isinstance(campaign.content, EmailContent):
+        return [] if campaign.report is not None else list(campaign.problems) or [_NOT_COMPILED]
+    return [
+        problem
+        for problem in campaign.problems
+        if problem.reason in ("TEMPLATE_EMPTY", "TEMPLATE_MALFORMED")
+    ]
 
 
 def _why_not(campaign: CampaignRecord, action: CampaignAction) -> tuple[str, str]:
