@@ -17,6 +17,7 @@ from outreach.vocabulary import (
 from services.campaign.domain.content import Content, Draft, Problem
 from services.campaign.domain.lifecycle import Counts
 from services.campaign.store import Connection, Record
+from services.campaign.store.attachments import attachment_hashes
 from services.campaign.store.content_json import (
     content_from_json,
     content_hash,
@@ -198,10 +199,27 @@ async def update_campaign(
     await connection.execute(
         QUERIES["update_content"],
         campaign.id,
-        content_hash(draft.content, campaign.variable_names, draft.missing_variable_policy),
+        content_hash(
+            draft.content,
+            campaign.variable_names,
+            draft.missing_variable_policy,
+            await attachment_hashes(connection, campaign.id),
+        ),
         content_to_json(draft.content),
         problems_to_json(problems),
     )
+
+
+async def attachments_changed(connection: Connection, campaign: CampaignRecord) -> None:
+    """Another content hash, and another version; to be called under the campaign's lock."""
+    new_hash = content_hash(
+        campaign.content,
+        campaign.variable_names,
+        campaign.missing_variable_policy,
+        await attachment_hashes(connection, campaign.id),
+    )
+    await connection.execute(QUERIES["set_content_hash"], campaign.id, new_hash)
+    await connection.execute(QUERIES["set_edited"], campaign.id)
 
 
 async def begin_run(connection: Connection, campaign_id: UUID, *, segments_mean: float) -> int:

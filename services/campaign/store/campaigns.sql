@@ -46,6 +46,12 @@ UPDATE campaign_content
 SET content_hash = $2, content = $3::jsonb, problems = $4::jsonb
 WHERE campaign_id = $1
 
+-- name: set_content_hash
+UPDATE campaign_content SET content_hash = $2 WHERE campaign_id = $1
+
+-- name: set_edited
+UPDATE campaign SET version = version + 1, update_time = now() WHERE id = $1
+
 -- name: set_status
 UPDATE campaign SET status = $2, update_time = now() WHERE id = $1
 

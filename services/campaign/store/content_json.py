@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -47,10 +48,17 @@ def content_from_json(channel: Channel, text: str) -> Content:
 
 
 def content_hash(
-    content: Content, variable_names: Sequence[str], policy: MissingVariablePolicy
+    content: Content,
+    variable_names: Sequence[str],
+    policy: MissingVariablePolicy,
+    attachments: Sequence[tuple[UUID, bytes]] = (),
 ) -> str:
-    """Names everything that a sender renders by; another hash is another content."""
-    whole = [content_to_json(content), list(variable_names), int(policy)]
+    """Names everything that a sender renders by; another hash is another content.
+
+    `attachments`: id and SHA-256 of each, in their order.
+    """
+    files = [[str(attachment_id), sha256.hex()] for attachment_id, sha256 in attachments]
+    whole = [content_to_json(content), list(variable_names), int(policy), files]
     return hashlib.sha256(orjson.dumps(whole)).hexdigest()
 
 
