@@ -8,6 +8,7 @@ killed, nothing of it is left.
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -63,8 +64,8 @@ class UploadSpool:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The whole file, from its beginning."""
         await self._flush()
-        await asyncio.to_thread(self._file.seek, 0)
-        while piece := await asyncio.to_thread(self._file.read, PIECE_BYTES):
+        await _in_thread(partial(self._file.seek, 0))
+        while piece := await _in_thread(partial(self._file.read, PIECE_BYTES)):
             yield piece
 
     async def looked_at(self, look: Callable[[Callable[[int, int], bytes]], Answer]) -> Answer:
@@ -78,9 +79,24 @@ class UploadSpool:
             self._file.seek(offset)
             return self._file.read(size_bytes)
 
-        return await asyncio.to_thread(look, read)
+        return await _in_thread(partial(look, read))
 
     async def _flush(self) -> None:
         data = bytes(self._waiting)
         self._waiting.clear()
-        await asyncio.to_thread(self._file.write, data)
+        await _in_thread(partial(self._file.write, data))
+
+
+async def _in_thread(work: Callable[[], Answer]) -> Answer:
+    """Also who is cancelled waits for it: the file must not be closed under the thread's hands.
+
+    Seen: a thread that was about to move the file to the disk left one open there.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # nobody wants to know any more
+        raise
