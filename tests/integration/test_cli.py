@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import pty
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -18,50 +15,11 @@ import pytest
 from outreach.cli.exit_codes import ExitCode
 from outreach.errors import OutreachError, Violation
 from outreach.v1 import campaign_pb2
-from tests.scripted_api import API_KEY, CAMPAIGN_ID, ScriptedApi, script_run, serving_scripted
+from tests.cli_rig import COMMAND, Cli, Ended
+from tests.scripted_api import CAMPAIGN_ID, ScriptedApi, script_run, serving_scripted
 from tests.waiting import eventually
 
 CSV = b"phone,mobile,First name\r\n+14155550100,,Ada\r\n"
-COMMAND = [sys.executable, "-m", "outreach.cli"]
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-@dataclass
-class Cli:
-    address: str
-
-    @property
-    def env(self) -> dict[str, str]:
-        here = {"OUTREACH_ADDRESS": self.address, "OUTREACH_API_KEY": API_KEY, "COLUMNS": "160"}
-        return {**os.environ, **here}
-
-    async def __call__(self, *arguments: str, env: dict[str, str] | None = None) -> Ended:
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**self.env, **(env or {})},
-        )
-        out, err = await process.communicate()
-        assert process.returncode is not None
-        assert b"Traceback" not in err
-        return Ended(process.returncode, out.decode(), err.decode())
 
 
 @pytest.fixture
