@@ -106,6 +106,22 @@ async def test_one_that_is_not_there(rig: AttachmentRig) -> None:
             assert from_status(caught.value).reason == reason
 
 
+async def test_a_test_send_has_those_of_the_campaign_it_tests(rig: AttachmentRig) -> None:
+    campaign_id, test_id = await rig.campaign(), await rig.campaign()
+    attachment = await rig.client.upload_attachment(campaign_id, b"Hello", file_name="a.txt")
+    await rig.pool.execute(
+        "UPDATE campaign SET test_of = $2 WHERE id = $1", UUID(test_id), UUID(campaign_id)
+    )
+    async with sender(rig) as stub:
+        content = await stub.GetCampaignContent(
+            pb.GetCampaignContentRequest(campaign_id=test_id),
+            metadata=bearer(INTERNAL_TOKEN),
+            timeout=10,
+        )
+        assert [each.id for each in content.attachments] == [attachment.id]
+        assert await fetched(stub, test_id, attachment.id) == [b"Hello"]
+
+
 async def test_one_that_is_taken_off_meanwhile_does_not_end_as_if_it_were_whole(
     rig: AttachmentRig,
 ) -> None:

@@ -20,7 +20,12 @@ from services.campaign.domain.content import (
 from services.campaign.domain.edit import Proposed, check_paths, edited
 from services.campaign.domain.estimate import SmsEstimate
 from services.campaign.domain.failures import is_retryable
-from services.campaign.store.content_json import content_from_json, content_hash, content_to_json
+from services.campaign.store.content_json import (
+    AttachmentKey,
+    content_from_json,
+    content_hash,
+    content_to_json,
+)
 
 KEEP = MissingVariablePolicy.KEEP_PLACEHOLDER
 
@@ -225,8 +230,8 @@ def test_the_content_hash_follows_everything_that_is_rendered() -> None:
 
 def test_the_content_hash_follows_the_attachments() -> None:
     def hashed(*attachments: tuple[int, bytes]) -> str:
-        files = [(UUID(int=number), sha256) for number, sha256 in attachments]
-        return content_hash(EmailContent("a"), (), KEEP, files)
+        keys = [AttachmentKey(UUID(int=number), sha256) for number, sha256 in attachments]
+        return content_hash(EmailContent("a"), (), KEEP, attachments=keys)
 
     one, other = b"\x01" * 32, b"\x02" * 32
     assert hashed((1, one), (2, other)) == hashed((1, one), (2, other))

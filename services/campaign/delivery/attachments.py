@@ -12,9 +12,9 @@ from outreach.errors import OutreachError
 from outreach.internal.v1 import delivery_pb2
 from services.campaign.store import Pool
 from services.campaign.store.attachments import (
-    get_attachment,
     get_attachment_piece,
-    list_attachments,
+    get_sent_attachment,
+    list_sent_attachments,
 )
 from services.campaign.usecases.guards import attachment_not_found
 
@@ -24,7 +24,7 @@ async def content_attachments(
 ) -> list[delivery_pb2.ContentAttachment]:
     """In the order in which they were added."""
     async with pool.acquire() as connection:
-        found = await list_attachments(connection, campaign_id)
+        found = await list_sent_attachments(connection, campaign_id)
     return [
         delivery_pb2.ContentAttachment(
             id=str(attachment.id),
@@ -46,7 +46,7 @@ async def attachment_pieces(
     whole.
     """
     async with pool.acquire() as connection:
-        attachment = await get_attachment(connection, campaign_id, attachment_id)
+        attachment = await get_sent_attachment(connection, campaign_id, attachment_id)
     if attachment is None:
         raise attachment_not_found()
     ordinal = given_bytes = 0

@@ -72,11 +72,17 @@ async def list_attachments(connection: Connection, campaign_id: UUID) -> list[At
     return [Attachment(**row) for row in rows]
 
 
-async def get_attachment(
+async def list_sent_attachments(connection: Connection, campaign_id: UUID) -> list[Attachment]:
+    """What goes with the campaign's messages; with a test send's, what the tested campaign has."""
+    rows = await connection.fetch(QUERIES["list_sent_attachments"], campaign_id)
+    return [Attachment(**row) for row in rows]
+
+
+async def get_sent_attachment(
     connection: Connection, campaign_id: UUID, attachment_id: UUID
 ) -> Attachment | None:
-    """None: the campaign has no such file."""
-    row = await connection.fetchrow(QUERIES["get_attachment"], campaign_id, attachment_id)
+    """One of `list_sent_attachments`; None: it is none of them."""
+    row = await connection.fetchrow(QUERIES["get_sent_attachment"], campaign_id, attachment_id)
     return None if row is None else Attachment(**row)
 
 
@@ -95,12 +101,6 @@ async def attachments_used(connection: Connection, campaign_id: UUID) -> Attachm
     row = await connection.fetchrow(QUERIES["attachments_used"], campaign_id)
     assert row is not None
     return AttachmentsUsed(row["count"], row["size_bytes"])
-
-
-async def attachment_hashes(connection: Connection, campaign_id: UUID) -> list[tuple[UUID, bytes]]:
-    """Id and SHA-256 of each file: what the content hash covers of them."""
-    rows = await connection.fetch(QUERIES["attachment_hashes"], campaign_id)
-    return [(row["id"], row["sha256"]) for row in rows]
 
 
 async def delete_attachment(connection: Connection, campaign_id: UUID, attachment_id: UUID) -> bool:

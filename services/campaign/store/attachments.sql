@@ -13,19 +13,25 @@ FROM attachment
 WHERE campaign_id = $1
 ORDER BY id
 
--- name: get_attachment
-SELECT id, campaign_id, file_name, content_type, size_bytes, sha256, create_time
-FROM attachment
-WHERE campaign_id = $1 AND id = $2
+-- name: list_sent_attachments
+-- A test send has none of its own: those of the campaign that it tests go with it.
+SELECT a.id, a.campaign_id, a.file_name, a.content_type, a.size_bytes, a.sha256, a.create_time
+FROM campaign c
+JOIN attachment a ON a.campaign_id = coalesce(c.test_of, c.id)
+WHERE c.id = $1
+ORDER BY a.id
+
+-- name: get_sent_attachment
+SELECT a.id, a.campaign_id, a.file_name, a.content_type, a.size_bytes, a.sha256, a.create_time
+FROM campaign c
+JOIN attachment a ON a.campaign_id = coalesce(c.test_of, c.id)
+WHERE c.id = $1 AND a.id = $2
 
 -- name: get_attachment_chunk
 SELECT data FROM attachment_chunk WHERE attachment_id = $1 AND ordinal = $2
 
 -- name: attachments_used
 SELECT count(*)::int AS count, coalesce(sum(size_bytes), 0)::bigint AS size_bytes FROM attachment WHERE campaign_id = $1
-
--- name: attachment_hashes
-SELECT id, sha256 FROM attachment WHERE campaign_id = $1 ORDER BY id
 
 -- name: delete_attachment
 DELETE FROM attachment WHERE campaign_id = $1 AND id = $2 RETURNING id

@@ -17,8 +17,8 @@ from outreach.vocabulary import (
 from services.campaign.domain.content import Content, Draft, Problem
 from services.campaign.domain.lifecycle import Counts
 from services.campaign.store import Connection, Record
-from services.campaign.store.attachments import attachment_hashes
 from services.campaign.store.content_json import (
+    AttachmentKey,
     content_from_json,
     content_hash,
     content_to_json,
@@ -203,23 +203,34 @@ async def update_campaign(
             draft.content,
             campaign.variable_names,
             draft.missing_variable_policy,
-            await attachment_hashes(connection, campaign.id),
+            await _attachment_keys(connection, campaign.id),
         ),
         content_to_json(draft.content),
         problems_to_json(problems),
     )
 
 
-async def attachments_changed(connection: Connection, campaign: CampaignRecord) -> None:
-    """Another content hash, and another version; to be called under the campaign's lock."""
-    new_hash = content_hash(
+async def refresh_content_hash(connection: Connection, campaign: CampaignRecord) -> None:
+    """Name the content anew, after a change of what belongs to it and is stored elsewhere
+    (attachments); to be called in the transaction of that change.
+    """
+    hash_ = content_hash(
         campaign.content,
         campaign.variable_names,
         campaign.missing_variable_policy,
-        await attachment_hashes(connection, campaign.id),
+        await _attachment_keys(connection, campaign.id),
     )
-    await connection.execute(QUERIES["set_content_hash"], campaign.id, new_hash)
-    await connection.execute(QUERIES["set_edited"], campaign.id)
+    await connection.execute(QUERIES["set_content_hash"], campaign.id, hash_)
+
+
+async def _attachment_keys(connection: Connection, campaign_id: UUID) -> list[AttachmentKey]:
+    rows = await connection.fetch(QUERIES["attachment_keys"], campaign_id)
+    return [AttachmentKey(row["id"], row["sha256"]) for row in rows]
+
+
+async def set_edited(connection: Connection, campaign_id: UUID) -> None:
+    """Another version, and so another etag, after a change that is not in the campaign's own rows."""
+    await connection.execute(QUERIES["set_edited"], campaign_id)
 
 
 async def begin_run(connection: Connection, campaign_id: UUID, *, segments_mean: float) -> int:

@@ -49,6 +49,9 @@ WHERE campaign_id = $1
 -- name: set_content_hash
 UPDATE campaign_content SET content_hash = $2 WHERE campaign_id = $1
 
+-- name: attachment_keys
+SELECT id, sha256 FROM attachment WHERE campaign_id = $1 ORDER BY id
+
 -- name: set_edited
 UPDATE campaign SET version = version + 1, update_time = now() WHERE id = $1
 

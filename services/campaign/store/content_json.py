@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -47,18 +48,27 @@ def content_from_json(channel: Channel, text: str) -> Content:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class AttachmentKey:
+    """What names an attachment and its bytes."""
+
+    id: UUID
+    sha256: bytes
+
+
 def content_hash(
     content: Content,
     variable_names: Sequence[str],
     policy: MissingVariablePolicy,
-    attachments: Sequence[tuple[UUID, bytes]] = (),
+    attachments: Sequence[AttachmentKey] = (),
 ) -> str:
     """Names everything that a sender renders by; another hash is another content.
 
-    `attachments`: id and SHA-256 of each, in their order.
+    `attachments` (in the order of their ids) are those of an email.
     """
-    files = [[str(attachment_id), sha256.hex()] for attachment_id, sha256 in attachments]
-    whole = [content_to_json(content), list(variable_names), int(policy), files]
+    whole: list[Any] = [content_to_json(content), list(variable_names), int(policy)]
+    if not isinstance(content, SmsContent):
+        whole.append([[str(each.id), each.sha256.hex()] for each in attachments])
     return hashlib.sha256(orjson.dumps(whole)).hexdigest()
 
 

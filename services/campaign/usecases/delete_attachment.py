@@ -5,7 +5,7 @@ from uuid import UUID
 from outreach.rpc.call import Caller
 from services.campaign.store import Connection
 from services.campaign.store.attachments import delete_attachment as delete_stored
-from services.campaign.store.campaigns import attachments_changed
+from services.campaign.store.campaigns import refresh_content_hash, set_edited
 from services.campaign.usecases.guards import (
     attachment_not_found,
     require_attachable,
@@ -24,4 +24,5 @@ async def delete_attachment(
     require_attachable(campaign)
     if not await delete_stored(connection, campaign.id, attachment_id):
         raise attachment_not_found()
-    await attachments_changed(connection, campaign)
+    await refresh_content_hash(connection, campaign)
+    await set_edited(connection, campaign.id)

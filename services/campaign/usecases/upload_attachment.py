@@ -25,7 +25,7 @@ from services.campaign.store.attachments import (
     attachments_used,
     insert_attachment,
 )
-from services.campaign.store.campaigns import attachments_changed
+from services.campaign.store.campaigns import refresh_content_hash, set_edited
 from services.campaign.store.requests import is_request_kept
 from services.campaign.store.upload_spool import UploadSpool
 from services.campaign.usecases.guards import require_attachable, require_campaign
@@ -144,7 +144,8 @@ async def store_attachment(
         sha256=sha256,
     )
     attachment = await insert_attachment(connection, new, spool.pieces())
-    await attachments_changed(connection, campaign)
+    await refresh_content_hash(connection, campaign)
+    await set_edited(connection, campaign.id)
     return attachment
 
 
