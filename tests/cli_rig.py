@@ -1,4 +1,4 @@
-"""The `outreach` command as a process."""
+"""The `outreach` command as a process of its own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ COMMAND = [sys.executable, "-m", "outreach.cli"]
 
 @dataclass
 class Ended:
-    """How it ended, and what it wrote."""
-
     code: int
     out: str
     err: str
@@ -33,8 +31,6 @@ class Ended:
 
 @dataclass
 class Cli:
-    """Runs commands against one service."""
-
     address: str
     api_key: str = API_KEY
 

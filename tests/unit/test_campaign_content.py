@@ -1,7 +1,6 @@
 """Rules of what a campaign sends, edits of it, and the estimate."""
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -20,12 +19,7 @@ from services.campaign.domain.content import (
 from services.campaign.domain.edit import Proposed, check_paths, edited
 from services.campaign.domain.estimate import SmsEstimate
 from services.campaign.domain.failures import is_retryable
-from services.campaign.store.content_json import (
-    AttachmentKey,
-    content_from_json,
-    content_hash,
-    content_to_json,
-)
+from services.campaign.store.content_json import content_from_json, content_hash, content_to_json
 
 KEEP = MissingVariablePolicy.KEEP_PLACEHOLDER
 
@@ -226,25 +220,6 @@ def test_the_content_hash_follows_everything_that_is_rendered() -> None:
         content_hash(SmsContent("a", None, 5), ("x",), KEEP),
     }
     assert len(others | {base}) == 5
-
-
-def test_the_content_hash_follows_the_attachments() -> None:
-    def hashed(*attachments: tuple[int, bytes]) -> str:
-        keys = [AttachmentKey(UUID(int=number), sha256) for number, sha256 in attachments]
-        return content_hash(EmailContent("a"), (), KEEP, attachments=keys)
-
-    one, other = b"\x01" * 32, b"\x02" * 32
-    assert hashed((1, one), (2, other)) == hashed((1, one), (2, other))
-    lists = [
-        (),
-        ((1, one),),
-        ((1, other),),
-        ((2, one),),
-        ((1, one), (2, other)),
-        ((2, other), (1, one)),
-    ]
-    assert len({hashed(*attachments) for attachments in lists}) == len(lists)
-    assert hashed() == content_hash(EmailContent("a"), (), KEEP)
 
 
 def test_what_can_be_retried() -> None:

@@ -45,10 +45,10 @@ class Contents:
                 row["missing_variable_policy"]
             ),
         )
-        part = content.sms if channel is Channel.SMS else content.email
-        json_format.ParseDict(_json(row["content"]), part, ignore_unknown_fields=True)
         if channel is Channel.EMAIL:
             content.attachments.extend(await content_attachments(self._pool, campaign_id))
+        part = content.sms if channel is Channel.SMS else content.email
+        json_format.ParseDict(_json(row["content"]), part, ignore_unknown_fields=True)
         return content
 
     def attachment_pieces(self, campaign_id: UUID, attachment_id: UUID) -> AsyncGenerator[bytes]:

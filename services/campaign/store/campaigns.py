@@ -228,11 +228,6 @@ async def _attachment_keys(connection: Connection, campaign_id: UUID) -> list[At
     return [AttachmentKey(row["id"], row["sha256"]) for row in rows]
 
 
-async def set_edited(connection: Connection, campaign_id: UUID) -> None:
-    """Another version, and so another etag, after a change that is not in the campaign's own rows."""
-    await connection.execute(QUERIES["set_edited"], campaign_id)
-
-
 async def begin_run(connection: Connection, campaign_id: UUID, *, segments_mean: float) -> int:
     """Take the channel and open the next run; gives its number.
 
@@ -247,6 +242,11 @@ async def log_change(connection: Connection, campaign_id: UUID) -> int:
     """Append the campaign's status and counts to the change log; gives the new revision."""
     revision: int = await connection.fetchval(QUERIES["log_change"], campaign_id)
     return revision
+
+
+async def set_edited(connection: Connection, campaign_id: UUID) -> None:
+    """Another version, and so another etag, after a change that is not in the campaign's own rows."""
+    await connection.execute(QUERIES["set_edited"], campaign_id)
 
 
 async def insert_acceptance(

@@ -52,11 +52,11 @@ UPDATE campaign_content SET content_hash = $2 WHERE campaign_id = $1
 -- name: attachment_keys
 SELECT id, sha256 FROM attachment WHERE campaign_id = $1 ORDER BY id
 
--- name: set_edited
-UPDATE campaign SET version = version + 1, update_time = now() WHERE id = $1
-
 -- name: set_status
 UPDATE campaign SET status = $2, update_time = now() WHERE id = $1
+
+-- name: set_edited
+UPDATE campaign SET version = version + 1, update_time = now() WHERE id = $1
 
 -- name: begin_run
 -- Messages are stored as QUEUED from the import on and shown as WAITING while the campaign has not been run: a run
