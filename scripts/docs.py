@@ -24,6 +24,7 @@ from outreach.vocabulary import (
 from scripts.proto_sources import Block, Item, blocks
 from scripts.service_settings import settings_classes
 from services.campaign.contacts.errors import RowReason
+from services.campaign.domain.attachments import BLOCKED_EXTENSIONS
 from services.campaign.domain.failures import is_retryable
 from services.campaign.domain.lifecycle import (
     ACTION_STATUSES,
@@ -200,6 +201,10 @@ def row_reasons() -> str:
     return table(["Reason", "Meaning"], ([f"`{r.value}`", ROW_TEXTS.get(r, "")] for r in RowReason))
 
 
+def blocked_extensions() -> str:
+    return " ".join(f"`{extension}`" for extension in sorted(BLOCKED_EXTENSIONS))
+
+
 def failure_reasons() -> str:
     texts = _comments(PUBLIC, "FailureReason")
     return table(
@@ -326,6 +331,7 @@ BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     },
     "errors.md": {
         "error reasons": error_reasons,
+        "blocked extensions": blocked_extensions,
         "row reasons": row_reasons,
         "failure reasons": failure_reasons,
         "twilio codes": twilio_codes,

@@ -244,10 +244,10 @@ def settings(database_dsn: str, **changes: Any) -> Settings:
 
 @asynccontextmanager
 async def campaign_service(
-    database_dsn: str, nats_url: str = NO_NATS_URL
+    database_dsn: str, nats_url: str = NO_NATS_URL, **changes: Any
 ) -> AsyncIterator[Service]:
-    """Both ports, listening; no background task runs."""
-    configured = settings(database_dsn)
+    """Both ports, listening; no background task runs. `changes`: other settings than the default."""
+    configured = settings(database_dsn, **changes)
     pool = await create_pool(database_dsn, application_name="tests", connections_max=20)
     try:
         async with (

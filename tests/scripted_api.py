@@ -16,6 +16,8 @@ import grpc
 from outreach.errors import OutreachError
 from outreach.rpc.errors import DETAILS_KEY, status_code_of, to_status
 from outreach.v1 import (
+    attachment_pb2,
+    attachment_pb2_grpc,
     campaign_pb2,
     campaign_pb2_grpc,
     contact_pb2,
@@ -37,6 +39,7 @@ Failure = OutreachError | grpc.StatusCode
 
 
 class ScriptedApi(
+    attachment_pb2_grpc.AttachmentServiceServicer,
     campaign_pb2_grpc.CampaignServiceServicer,
     contact_pb2_grpc.ContactServiceServicer,
     message_pb2_grpc.MessageServiceServicer,
@@ -52,6 +55,7 @@ class ScriptedApi(
         cut_every: the watch is cut after so many responses.
         file: the bytes of the last upload.
         test_statuses: of the messages of every test send, in order.
+        attachments: what was added.
     """
 
     def __init__(self) -> None:
@@ -79,6 +83,7 @@ class ScriptedApi(
         self.cut_every = 0
         self.cut_code = grpc.StatusCode.UNAVAILABLE
         self.file = b""
+        self.attachments: list[attachment_pb2.Attachment] = []
         self.upload_chunk_bytes_max = 0
         self.hang = asyncio.Event()
         self.page_size = 2
@@ -165,6 +170,41 @@ class ScriptedApi(
             has_header=True,
             size_bytes=len(self.file),
         )
+
+    async def UploadAttachment(
+        self, request_iterator: AsyncIterator[Any], context: Any
+    ) -> attachment_pb2.Attachment:
+        first = await anext(request_iterator)
+        self.file = b""
+        await self._begin(first, context)
+        async for frame in request_iterator:
+            self.file += frame.chunk
+            self.upload_chunk_bytes_max = max(self.upload_chunk_bytes_max, len(frame.chunk))
+        attachment = attachment_pb2.Attachment(
+            id=f"{CAMPAIGN_ID[:-1]}{len(self.attachments)}",
+            campaign_id=first.header.campaign_id,
+            file_name=first.header.file_name,
+            content_type=first.header.content_type or "application/x-scripted",
+            size_bytes=len(self.file),
+        )
+        self.attachments.append(attachment)
+        return attachment
+
+    async def ListAttachments(
+        self, request: Any, context: Any
+    ) -> attachment_pb2.ListAttachmentsResponse:
+        await self._begin(request, context)
+        return attachment_pb2.ListAttachmentsResponse(
+            attachments=self.attachments,
+            size_bytes=sum(attachment.size_bytes for attachment in self.attachments),
+            size_bytes_max=20_000_000,
+        )
+
+    async def DeleteAttachment(
+        self, request: Any, context: Any
+    ) -> attachment_pb2.DeleteAttachmentResponse:
+        await self._begin(request, context)
+        return attachment_pb2.DeleteAttachmentResponse()
 
     async def ImportContacts(
         self, request: Any, context: Any
@@ -304,6 +344,7 @@ async def _abort(context: Any, error: OutreachError) -> NoReturn:
 async def serving_scripted(api: ScriptedApi, port: int = 0) -> AsyncIterator[str]:
     """Serve it on a free port, or on this one; the address."""
     server = grpc.aio.server()
+    attachment_pb2_grpc.add_AttachmentServiceServicer_to_server(api, server)
     campaign_pb2_grpc.add_CampaignServiceServicer_to_server(api, server)
     contact_pb2_grpc.add_ContactServiceServicer_to_server(api, server)
     message_pb2_grpc.add_MessageServiceServicer_to_server(api, server)

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
 from rich.console import Group, RenderableType
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from outreach.cli import names
-from outreach.v1 import campaign_pb2, contact_pb2, message_pb2, test_send_pb2
+from outreach.v1 import attachment_pb2, campaign_pb2, contact_pb2, message_pb2, test_send_pb2
 
 # In the order in which a message goes through them; also the order of every table.
 COUNT_STYLES: Mapping[str, str] = {
@@ -181,6 +182,21 @@ def problems_table(problems: Iterable[contact_pb2.ContactProblem]) -> Table:
     for problem in problems:
         table.add_row(
             str(problem.row), Text(problem.column), problem.reason, Text(problem.description)
+        )
+    return table
+
+
+def attachments_table(attachments: Iterable[attachment_pb2.Attachment]) -> Table:
+    """One file a line, in the order in which they were added; ids are never cut."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("id", no_wrap=True, min_width=_ID_WIDTH)
+    table.add_column("name", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("type", overflow="fold")
+    for attachment in attachments:
+        size = decimal(attachment.size_bytes)
+        table.add_row(
+            attachment.id, Text(attachment.file_name), size, Text(attachment.content_type)
         )
     return table
 

@@ -22,6 +22,8 @@ from outreach.rpc.interceptors.internal_token import InternalTokenInterceptor
 from outreach.rpc.server import OPEN_SERVICES, RpcServer, Service
 from outreach.tokens import TokenSigner
 from outreach.v1 import (
+    attachment_pb2,
+    attachment_pb2_grpc,
     campaign_pb2,
     campaign_pb2_grpc,
     contact_pb2,
@@ -43,6 +45,7 @@ from services.campaign.delivery.reports import Reports
 from services.campaign.delivery.servicer import DeliveryServicer
 from services.campaign.delivery.sweepers import Sweepers, Timers
 from services.campaign.domain.permissions import CAMPAIGN_ROLES
+from services.campaign.rpc.attachments import AttachmentServicer
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
 from services.campaign.rpc.messages import MessageServicer
@@ -82,6 +85,7 @@ class Parts:
     hub: WatchHub
     campaigns: CampaignServicer
     contacts: ContactServicer
+    attachments: AttachmentServicer
     messages: MessageServicer
     test_sends: TestSendServicer
     watch: WatchServicer
@@ -126,6 +130,7 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
             wakeups=wakeups,
             terms=ImportTerms(secrets.recipient_key, settings.contact_limits()),
         ),
+        attachments=AttachmentServicer(pool, bytes_max=settings.attachments_bytes_max),
         messages=MessageServicer(
             pool, page_tokens=page_tokens, recipient_key=secrets.recipient_key
         ),
@@ -168,6 +173,12 @@ def public_services(parts: Parts) -> list[Service]:
             contact_pb2.DESCRIPTOR.services_by_name["ContactService"].full_name,
             lambda server: contact_pb2_grpc.add_ContactServiceServicer_to_server(
                 parts.contacts, server
+            ),
+        ),
+        Service(
+            attachment_pb2.DESCRIPTOR.services_by_name["AttachmentService"].full_name,
+            lambda server: attachment_pb2_grpc.add_AttachmentServiceServicer_to_server(
+                parts.attachments, server
             ),
         ),
         Service(

@@ -16,6 +16,7 @@ from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.rpc.channel import bearer, create_channel
 from outreach.rpc.errors import from_status
 from outreach.v1 import (
+    attachment_pb2,
     campaign_pb2,
     contact_pb2,
     message_pb2,
@@ -28,7 +29,14 @@ from tests.campaign_service import INTERNAL_TOKEN, Service, campaign_service, re
 
 PUBLIC_METHODS: list[MethodDescriptor] = [
     method
-    for proto in (campaign_pb2, contact_pb2, message_pb2, test_send_pb2, watch_pb2)
+    for proto in (
+        attachment_pb2,
+        campaign_pb2,
+        contact_pb2,
+        message_pb2,
+        test_send_pb2,
+        watch_pb2,
+    )
     for service in proto.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -125,6 +133,13 @@ def _requests_for(campaign_id: str) -> dict[str, Any]:
         "ListContactProblems": contact_pb2.ListContactProblemsRequest(campaign_id=campaign_id),
         "DownloadContactProblems": contact_pb2.DownloadContactProblemsRequest(
             campaign_id=campaign_id
+        ),
+        "UploadAttachment": attachment_pb2.UploadAttachmentRequest(
+            header=attachment_pb2.AttachmentHeader(campaign_id=campaign_id, file_name="a.txt")
+        ),
+        "ListAttachments": attachment_pb2.ListAttachmentsRequest(campaign_id=campaign_id),
+        "DeleteAttachment": attachment_pb2.DeleteAttachmentRequest(
+            campaign_id=campaign_id, id="018f4e6a-7c1b-7d3e-9a55-0123456789ab"
         ),
         "GetMessage": message_pb2.GetMessageRequest(campaign_id=campaign_id, number=1),
         "ListMessages": message_pb2.ListMessagesRequest(campaign_id=campaign_id),

@@ -9,7 +9,7 @@ import pytest
 import stamina.instrumentation
 
 from outreach.client import CallError, OutreachClient, Timeouts
-from outreach.client.contacts import CHUNK_BYTES_MAX
+from outreach.client.uploads import CHUNK_BYTES_MAX
 from outreach.errors import OutreachError, Violation
 from outreach.v1 import campaign_pb2, message_pb2, watch_pb2
 from tests.scripted_api import API_KEY, CAMPAIGN_ID, ScriptedApi, script_run, serving_scripted

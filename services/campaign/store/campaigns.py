@@ -298,6 +298,11 @@ async def log_change(connection: Connection, campaign_id: UUID) -> int:
     return revision
 
 
+async def set_edited(connection: Connection, campaign_id: UUID) -> None:
+    """Another version, and so another etag, after a change that is not in the campaign's own rows."""
+    await connection.execute(QUERIES["set_edited"], campaign_id)
+
+
 async def insert_acceptance(
     connection: Connection,
     *,

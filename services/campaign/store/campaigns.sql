@@ -82,6 +82,9 @@ SELECT coalesce(sum(size_bytes), 0)::bigint FROM attachment WHERE campaign_id = 
 -- name: set_status
 UPDATE campaign SET status = $2, update_time = now() WHERE id = $1
 
+-- name: set_edited
+UPDATE campaign SET version = version + 1, update_time = now() WHERE id = $1
+
 -- name: begin_run
 -- Messages are stored as QUEUED from the import on and shown as WAITING while the campaign has not been run: a run
 -- rewrites one row, not all of its messages.

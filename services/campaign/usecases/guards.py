@@ -45,6 +45,26 @@ def require_action(campaign: CampaignRecord, action: CampaignAction) -> None:
     )
 
 
+def require_attachable(campaign: CampaignRecord) -> None:
+    """Refuses a campaign whose attachments can't be changed: ACTION_NOT_ALLOWED, and why."""
+    require_action(campaign, CampaignAction.UPDATE)
+    if campaign.channel is not Channel.EMAIL:
+        raise OutreachError(
+            "ACTION_NOT_ALLOWED",
+            f"Only email campaigns have attachments; this one is {campaign.channel.name}.",
+            metadata={
+                "action": CampaignAction.UPDATE.name,
+                "status": campaign.status.name,
+                "why": "CHANNEL",
+            },
+        )
+
+
+def attachment_not_found() -> OutreachError:
+    """The campaign has no file of this id, or none any more."""
+    return OutreachError("ATTACHMENT_NOT_FOUND", "The campaign has no attachment with this id.")
+
+
 def require_etag(campaign: CampaignRecord, etag: str) -> None:
     """Refuses an etag that is given and not the current one: ETAG_MISMATCH."""
     current = etag_of(campaign.id, campaign.version)
