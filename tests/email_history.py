@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.sender_email.reasons import event_outcome
-
 from outreach.client import OutreachClient
 from outreach.local.example_email import SENDER_ADDRESS
 from outreach.local.sandbox_client import SandboxClient
@@ -34,6 +32,7 @@ from outreach.vocabulary import FailureReason, MessageStatus
 from services.sandbox.sendgrid.events import EXPIRED, REFUSALS
 from services.sandbox.sendgrid.fates import EmailFate, EmailFates, Outcome
 from services.sandbox.sendgrid.knobs import EmailKnobs
+from services.sender_email.reasons import event_outcome
 from tests.campaign_history import (
     END_SECONDS_MAX,
     SEED,

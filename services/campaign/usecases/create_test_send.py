@@ -33,6 +33,7 @@ from services.campaign.usecases.guards import (
     require_campaign,
     require_channel,
     require_sendable_template,
+    require_senders,
     template_invalid,
 )
 
@@ -83,7 +84,8 @@ async def create_test_send(
     campaign = await require_campaign(connection, caller.organisation_id, command.campaign_id)
     assert tested is not None
     require_sendable_template(campaign, _PURPOSE)
-    await require_channel(connection, caller.organisation_id, campaign.channel)
+    channel = await require_channel(connection, caller.organisation_id, campaign.channel)
+    require_senders(campaign, channel, _PURPOSE)
     marked, recipients = _checked(campaign, tested.compiled, terms, command)
     await _require_room(connection, caller)
     new = NewTestSend(

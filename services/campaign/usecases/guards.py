@@ -8,6 +8,7 @@ from outreach.vocabulary import CampaignAction, CampaignStatus, Channel
 from services.campaign.domain.content import EmailContent, Problem
 from services.campaign.domain.etag import etag_of
 from services.campaign.domain.lifecycle import ACTION_STATUSES, allowed_actions
+from services.campaign.domain.senders import unverified_senders
 from services.campaign.store import Connection
 from services.campaign.store.campaigns import CampaignRecord, get_campaign
 from services.campaign.store.organisations import ChannelTerms, channel_terms
@@ -94,6 +95,33 @@ async def require_channel(
             metadata={"channel": channel.name},
         )
     return terms
+
+
+def require_senders(
+    campaign: CampaignRecord,
+    terms: ChannelTerms,
+    purpose: str,
+    statuses: Sequence[CampaignStatus] = tuple(CampaignStatus),
+) -> None:
+    """Refuses an email whose senders are not verified: they may have been, when it was written.
+
+    `statuses`: in which the purpose would be allowed.
+    """
+    if not isinstance(campaign.content, EmailContent):
+        return
+    unverified = unverified_senders(campaign.content, terms.senders)
+    if unverified:
+        raise OutreachError(
+            "ACTION_NOT_ALLOWED",
+            unverified[0].text,
+            metadata={
+                "action": purpose,
+                "status": campaign.status.name,
+                "allowed_statuses": ",".join(status.name for status in statuses),
+                "why": "SENDER_NOT_VERIFIED",
+            },
+            violations=unverified,
+        )
 
 
 def require_template(campaign: CampaignRecord, purpose: str) -> None:

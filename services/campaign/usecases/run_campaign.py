@@ -10,10 +10,9 @@ from outreach.rpc.call import Caller
 from outreach.template.placeholders import parse_template
 from outreach.template.segments import segments
 from outreach.vocabulary import CampaignAction
-from services.campaign.domain.content import EmailContent, SmsContent
+from services.campaign.domain.content import SmsContent
 from services.campaign.domain.disclaimer import DISCLAIMER_VERSION
 from services.campaign.domain.lifecycle import ACTION_STATUSES
-from services.campaign.domain.senders import unverified_senders
 from services.campaign.store import Connection, Pool
 from services.campaign.store.campaigns import (
     CampaignRecord,
@@ -24,12 +23,12 @@ from services.campaign.store.campaigns import (
     log_change,
     sample_variables,
 )
-from services.campaign.store.organisations import ChannelTerms
 from services.campaign.usecases.guards import (
     require_action,
     require_campaign,
     require_channel,
     require_etag,
+    require_senders,
     require_template,
 )
 
@@ -67,7 +66,8 @@ async def run_campaign(
     require_etag(campaign, command.etag)
     terms = await require_channel(connection, caller.organisation_id, campaign.channel)
     require_template(campaign, CampaignAction.RUN.name)
-    _require_senders(campaign, terms)
+    action = CampaignAction.RUN
+    require_senders(campaign, terms, action.name, ACTION_STATUSES[action])
     _require_disclaimer(command.accepted_disclaimer_version)
     segments_mean = await _segments_mean(connection, campaign)
     try:
@@ -103,26 +103,6 @@ async def channel_busy(pool: Pool, caller: Caller, campaign_id: UUID) -> Outreac
         f"Another campaign is running on {campaign.channel.name}; run this one when it has ended.",
         metadata={"running_campaign_id": str(holder), "channel": campaign.channel.name},
     )
-
-
-def _require_senders(campaign: CampaignRecord, terms: ChannelTerms) -> None:
-    """What was verified when the campaign was written may be so no more."""
-    if not isinstance(campaign.content, EmailContent):
-        return
-    unverified = unverified_senders(campaign.content, terms.senders)
-    if unverified:
-        action = CampaignAction.RUN
-        raise OutreachError(
-            "ACTION_NOT_ALLOWED",
-            unverified[0].text,
-            metadata={
-                "action": action.name,
-                "status": campaign.status.name,
-                "allowed_statuses": ",".join(status.name for status in ACTION_STATUSES[action]),
-                "why": "SENDER_NOT_VERIFIED",
-            },
-            violations=unverified,
-        )
 
 
 def _require_disclaimer(accepted_version: str) -> None:
