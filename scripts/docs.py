@@ -34,6 +34,13 @@ from services.campaign.domain.lifecycle import (
     OUTCOME_TARGET,
     Cause,
 )
+from services.sender_email.reasons import (
+    BOUNCE_TYPES,
+    CLASSIFICATIONS,
+    DROPS,
+    STATUSES,
+    VAGUE_CLASSIFICATIONS,
+)
 from services.sender_sms.codes import CODES, Effect
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -234,6 +241,32 @@ def twilio_codes() -> str:
     )
 
 
+def sendgrid_events() -> str:
+    """The email sender's tables, by what a code means for the message."""
+    tables: Sequence[Mapping[str, FailureReason | None]] = (
+        {**CLASSIFICATIONS, **VAGUE_CLASSIFICATIONS},
+        STATUSES,
+        BOUNCE_TYPES,
+        DROPS,
+    )
+    reasons = [reason for reason in (*FailureReason, None) if any(
+        reason in codes.values() for codes in tables
+    )]  # fmt: skip
+    return table(
+        ["Failure reason", "Bounce classification", "SMTP status", "Bounce type", "Drop reason"],
+        (
+            [
+                f"`{reason.name}`" if reason else f"(status `{MessageStatus.OPTED_OUT.name}`)",
+                *(
+                    ", ".join(code for code, why in codes.items() if why is reason)
+                    for codes in tables
+                ),
+            ]
+            for reason in reasons
+        ),
+    )
+
+
 # settings.md
 
 
@@ -335,6 +368,7 @@ BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "row reasons": row_reasons,
         "failure reasons": failure_reasons,
         "twilio codes": twilio_codes,
+        "sendgrid events": sendgrid_events,
     },
     "settings.md": {"settings": settings},
     "api.md": {

@@ -30,6 +30,10 @@ INBOX_ACK_WAIT_SECONDS = 5
 JOBS_PENDING_MAX = 256
 #: Most inbox entries handed out and not acknowledged, per channel.
 INBOX_PENDING_MAX = 4096
+#: A suppression not acknowledged or put off within this time is pushed again, by any sender.
+SUPPRESSIONS_ACK_WAIT_SECONDS = 60
+#: Most suppressions handed out and not acknowledged, those that are put off among them.
+SUPPRESSIONS_PENDING_MAX = 20_000
 
 STREAMS = (
     StreamConfig(
@@ -71,6 +75,11 @@ def inbox_subject(channel: Channel) -> str:
     return f"outreach.inbox.{channel_token(channel)}"
 
 
+def suppressions_subject(channel: Channel) -> str:
+    """Where recipients wait who are to be entered in the provider's own suppression list."""
+    return f"{inbox_subject(channel)}.suppressions"
+
+
 def event_subject(organisation_id: UUID, campaign_id: UUID) -> str:
     """Core NATS (not stored): told after each commit that changed the campaign; the payload is its revision."""
     return f"outreach.events.{organisation_id}.{campaign_id}"
@@ -98,6 +107,17 @@ def inbox_consumer(channel: Channel) -> ConsumerConfig:
     )
 
 
+def suppressions_consumer(channel: Channel) -> ConsumerConfig:
+    """The durable consumer that pushes suppressions to the provider: its own, so that it holds up no report."""
+    return ConsumerConfig(
+        durable_name=f"{channel_token(channel)}-suppressions",
+        filter_subject=suppressions_subject(channel),
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=SUPPRESSIONS_ACK_WAIT_SECONDS,
+        max_ack_pending=SUPPRESSIONS_PENDING_MAX,
+    )
+
+
 async def ensure_topology(js: JetStreamContext, channels: tuple[Channel, ...]) -> None:
     """Make the streams and these channels' consumers where they are missing. Safe to repeat, from any process."""
     for config in STREAMS:
@@ -111,3 +131,5 @@ async def ensure_topology(js: JetStreamContext, channels: tuple[Channel, ...]) -
     for channel in channels:
         await js.add_consumer(JOBS_STREAM, jobs_consumer(channel))
         await js.add_consumer(INBOX_STREAM, inbox_consumer(channel))
+        if channel is Channel.EMAIL:
+            await js.add_consumer(INBOX_STREAM, suppressions_consumer(channel))

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+import aiohttp
 import orjson
 import structlog
 from aiohttp import web
@@ -21,6 +22,29 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Faults = Callable[[], list[str]]
 
 _log = structlog.get_logger(__name__)
+
+
+class Refused(Exception):
+    """Answer with this status, no body."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+async def read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
+    """The body as it came. Raises Refused: 413 as soon as it is known to be longer, 400 when it is cut."""
+    if (request.content_length or 0) > bytes_max:
+        raise Refused(413)
+    body = bytearray()
+    try:
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > bytes_max:
+                raise Refused(413)
+    except (aiohttp.ClientError, web.RequestPayloadError, OSError) as error:
+        raise Refused(400) from error  # nobody is there to hear it
+    return bytes(body)
 
 
 def health(faults: Faults) -> web.Response:

@@ -22,7 +22,7 @@ from twilio.request_validator import RequestValidator
 from outreach.jetstream.publisher import NotStored
 from outreach.sending.attempt_token import AttemptId, InvalidToken, TokenKey
 from outreach.sending.contents import Accounts
-from outreach.sending.endpoint import HEALTH_PATH, Faults, health
+from outreach.sending.endpoint import HEALTH_PATH, Faults, Refused, health, read_body
 from outreach.sending.inbox import Inbox, InboxEntry
 from services.sender_sms.events import (
     ACTION_FIELD,
@@ -40,14 +40,6 @@ SIGNATURE_HEADER: Final = "X-Twilio-Signature"
 IDEMPOTENCY_HEADER: Final = "I-Twilio-Idempotency-Token"
 
 _log = structlog.get_logger(__name__)
-
-
-class _Refused(Exception):
-    """Answer with this status, no body."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +78,7 @@ class Webhooks:
             fields = await _read_form(request)
             await self._check_signature(request, target, fields)
             await self._store(request, target, fields)
-        except _Refused as refused:
+        except Refused as refused:
             return web.Response(status=refused.status)
         return web.Response(status=204)
 
@@ -100,11 +92,11 @@ class Webhooks:
                 organisation_id = self._token_key.read_organisation(path[len(INBOUND_PATH) :])
                 target = _Target(organisation_id, None, path)
             else:
-                raise _Refused(404)
+                raise Refused(404)
         except InvalidToken as error:
-            raise _Refused(404) from error
+            raise Refused(404) from error
         if request.method != "POST":
-            raise _Refused(405)
+            raise Refused(405)
         return target
 
     async def _check_signature(
@@ -112,19 +104,19 @@ class Webhooks:
     ) -> None:
         signature = request.headers.get(SIGNATURE_HEADER, "")
         if not signature:
-            raise _Refused(403)
+            raise Refused(403)
         try:
             account = await self._accounts.get(target.organisation_id)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                raise _Refused(404) from error
-            raise _Refused(503) from error
+                raise Refused(404) from error
+            raise Refused(503) from error
         # the query is signed as it was called; the fragment never arrives
         query = f"?{request.query_string}" if request.query_string else ""
         url = f"{self._webhook_url}{target.path}{query}"
         if not is_signed(account.twilio.auth_token, url, fields, signature):
             _log.warning("webhook_forged", organisation_id=str(target.organisation_id))
-            raise _Refused(403)
+            raise Refused(403)
 
     async def _store(
         self, request: web.BaseRequest, target: _Target, fields: Mapping[str, str]
@@ -136,20 +128,14 @@ class Webhooks:
         try:
             await self._inbox.store(entry, entry_id=_entry_id(request, target, fields))
         except NotStored as error:
-            raise _Refused(503) from error
+            raise Refused(503) from error
 
 
 async def _read_form(request: web.BaseRequest) -> "MultiDict[str]":
     """The form as it was signed: blank values and repeated keys kept."""
-    if (request.content_length or 0) > BODY_BYTES_MAX:
-        raise _Refused(413)
     if request.content_type != FORM_TYPE:
-        raise _Refused(400)
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise _Refused(413)
+        raise Refused(400)
+    body = await read_body(request, BODY_BYTES_MAX)
     try:
         pairs = parse_qsl(
             body.decode("ascii"),
@@ -159,7 +145,7 @@ async def _read_form(request: web.BaseRequest) -> "MultiDict[str]":
             max_num_fields=FIELDS_MAX,
         )
     except ValueError as error:
-        raise _Refused(400) from error
+        raise Refused(400) from error
     return MultiDict(pairs)
 
 
@@ -183,11 +169,11 @@ def _kept_fields(target: _Target, fields: Mapping[str, str]) -> dict[str, str] |
             return None
         sender = fields.get(FROM_FIELD, "")
         if not sender:
-            raise _Refused(400)
+            raise Refused(400)
         return {FROM_FIELD: sender, ACTION_FIELD: action}
     kept = {name: fields[name] for name in STATUS_FIELDS if fields.get(name)}
     if "MessageSid" not in kept or "MessageStatus" not in kept:
-        raise _Refused(400)
+        raise Refused(400)
     return kept if is_known_status(kept) else None
 
 

@@ -133,6 +133,15 @@ async def test_after_a_kill_nobody_receives_two_and_nobody_is_missed(
         assert totals["attempts_accepted_more_than_once"] == 0
 
 
+def _accept_send(server: socket.socket) -> socket.socket:
+    """The first request that is a send: beside it the account is checked."""
+    while True:
+        connection, _ = server.accept()
+        if connection.recv(4, socket.MSG_PEEK) == b"POST":
+            return connection
+        connection.close()
+
+
 async def test_a_kill_under_the_body_leaves_nobody_in_doubt(nats_url: str, tmp_path: Path) -> None:
     """Megabytes were on their way, but no request had its end."""
     async with peers(nats_url, tmp_path) as (sender, sandbox, jobs):
@@ -144,7 +153,7 @@ async def test_a_kill_under_the_body_leaves_nobody_in_doubt(nats_url: str, tmp_p
             url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
             process = await sender.start(OUTREACH_SENDGRID_API_URL=url)
             await jobs.publish(1, 1_000)
-            connection, _ = await asyncio.to_thread(deaf.accept)
+            connection = await asyncio.to_thread(_accept_send, deaf)
             with connection:
                 head = await asyncio.to_thread(connection.recv, 65_536, socket.MSG_WAITALL)
                 assert b"personalizations" not in head
@@ -153,7 +162,9 @@ async def test_a_kill_under_the_body_leaves_nobody_in_doubt(nats_url: str, tmp_p
                 assert _begun(tmp_path) == 0
                 await _kill(process)
         await sender.start()
-        await eventually(lambda: campaign.statuses() == {"QUEUED": 1_000}, 15, "handed back")
+        # the job itself may come back right after, and send them
+        back = ({"QUEUED": 1_000}, {"SENT": 1_000})
+        await eventually(lambda: campaign.statuses() in back, 15, "handed back")
         assert all(not ended.begun for ended in campaign.ended)
         await jobs.publish(1, 1_000)
         await eventually(lambda: campaign.statuses() == {"SENT": 1_000}, 15, "sent")

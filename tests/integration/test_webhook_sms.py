@@ -180,6 +180,7 @@ async def test_stop_and_start_are_reported(
     assert opt_out.action == action
     assert opt_out.organisation_id == str(rig.campaign.organisation_id)
     assert opt_out.time.seconds > 0
+    assert opt_out.source == "reply"
 
 
 async def test_other_inbound_messages_are_taken_and_left(rig: Rig) -> None:

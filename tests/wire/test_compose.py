@@ -17,6 +17,7 @@ from outreach.organisations import organisation_id
 from outreach.sending.attempt_token import TokenKey
 from outreach.wheel_binary import wheel_binary
 from scripts.service_settings import Setting, settings_classes
+from services.sender_email.webhooks import EVENTS_PATH
 from services.sender_sms.form import INBOUND_PATH
 from tests.compose_file import COMPOSE, ROOT, SERVICES, VARIABLE, make_env_script
 
@@ -205,22 +206,28 @@ def test_make_env_asks_for_a_twilio_account(monkeypatch: pytest.MonkeyPatch) -> 
     assert make_env.problems({**values, "OUTREACH_BOOTSTRAP_ORGANISATION_NAME": "O'Hara"}) != []
 
 
-def test_the_url_for_inbound_messages_is_the_one_that_the_sender_answers() -> None:
-    environment = {
-        "OUTREACH_SENDER_SMS_WEBHOOK_URL": "https://sms.example.com",
-        "OUTREACH_ATTEMPT_TOKEN_KEY": "k" * 32,
-    }
+@pytest.mark.parametrize(
+    ("script", "variable", "path"),
+    [
+        ("inbound_url.py", "OUTREACH_SENDER_SMS_WEBHOOK_URL", INBOUND_PATH),
+        ("event_url.py", "OUTREACH_SENDER_EMAIL_PUBLIC_URL", EVENTS_PATH),
+    ],
+)
+def test_the_url_for_webhooks_is_the_one_that_the_sender_answers(
+    script: str, variable: str, path: str
+) -> None:
+    environment = {variable: "https://hooks.example.com", "OUTREACH_ATTEMPT_TOKEN_KEY": "k" * 32}
     # Piped into a container's Python, as docs/operations.md says.
     result = subprocess.run(
         [sys.executable, "-", "Example"],
-        input=(ROOT / "deploy" / "inbound_url.py").read_bytes(),
+        input=(ROOT / "deploy" / script).read_bytes(),
         env={**os.environ, **environment},
         cwd=ROOT,
         check=True,
         capture_output=True,
         timeout=60,
     )
-    prefix = f"https://sms.example.com{INBOUND_PATH}"
+    prefix = f"https://hooks.example.com{path}"
     url = result.stdout.decode().strip()
     assert url.startswith(prefix)
     found = TokenKey("k" * 32).read_organisation(url.removeprefix(prefix))

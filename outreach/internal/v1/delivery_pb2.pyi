@@ -885,10 +885,13 @@ class ReportAccountCheckRequest(_message.Message):
     SENDER_ADDRESSES_FIELD_NUMBER: _builtins.int
     SENDER_DOMAINS_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
+    SENDERS_UNKNOWN_FIELD_NUMBER: _builtins.int
     organisation_id: _builtins.str
     channel: _channel_pb2.Channel.ValueType
     fault: _builtins.str
     """What keeps the account from sending, for people; empty: nothing."""
+    senders_unknown: _builtins.bool
+    """The key may not list its senders, or is refused: the two lists say nothing, and the provider decides."""
     @_builtins.property
     def sender_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Addresses that may send."""
@@ -905,10 +908,11 @@ class ReportAccountCheckRequest(_message.Message):
         sender_addresses: _abc.Iterable[_builtins.str] | None = ...,
         sender_domains: _abc.Iterable[_builtins.str] | None = ...,
         fault: _builtins.str = ...,
+        senders_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "fault", b"fault", "organisation_id", b"organisation_id", "sender_addresses", b"sender_addresses", "sender_domains", b"sender_domains"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "fault", b"fault", "organisation_id", b"organisation_id", "sender_addresses", b"sender_addresses", "sender_domains", b"sender_domains", "senders_unknown", b"senders_unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
