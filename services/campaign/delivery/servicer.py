@@ -112,6 +112,16 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         fields.check()
         return await self._contents.campaign_content(campaign_id)
 
+    async def GetProviderAccount(
+        self, request: delivery_pb2.GetProviderAccountRequest, context: _Context
+    ) -> delivery_pb2.ProviderAccount:
+        """See delivery.proto."""
+        fields = Fields()
+        organisation_id = fields.uuid("organisation_id", request.organisation_id)
+        channel = fields.choice("channel", request.channel, Channel, None)
+        fields.check()
+        return await self._contents.provider_account(organisation_id, channel)
+
     async def ListProviderAccounts(
         self, request: delivery_pb2.ListProviderAccountsRequest, context: _Context
     ) -> delivery_pb2.ListProviderAccountsResponse:
