@@ -79,7 +79,10 @@ def test_a_name_that_is_right(name: str) -> None:
         ("a.pdf\u00a0", ["FIELD_INVALID"]),
         ("a.pdf.", ["FIELD_INVALID"]),
         (" ", ["FIELD_INVALID"]),
-        ("x" * 200 + "/", ["FIELD_TOO_LONG", "FIELD_INVALID"]),
+        # Of these nothing else is looked at.
+        ("x" * 200 + "/", ["FIELD_TOO_LONG"]),
+        ("x" * 300 + ".exe", ["FIELD_TOO_LONG"]),
+        ("x.{" + "0" * 4_000_000 + "}", ["FIELD_TOO_LONG"]),
     ],
 )
 def test_a_name_that_is_wrong(name: str, expected: list[str]) -> None:
@@ -110,7 +113,7 @@ def test_a_name_that_is_wrong(name: str, expected: list[str]) -> None:
         # Whatever else is wrong with the name, this is what the caller has to know.
         "C:\\setup.exe",
         "setup\u202e.exe",
-        "x" * 300 + ".exe",
+        "x" * 196 + ".exe",
         # Windows takes a class id for an extension that it does not show.
         "readme.txt.{3050f4d8-98B5-11CF-BB82-00AA00BDCE0B}",
     ],

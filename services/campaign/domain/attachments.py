@@ -134,24 +134,24 @@ def is_blocked_name(name: str) -> bool:
 
 def check_file_name(field: str, name: str) -> list[Violation]:
     """What is wrong with a name; ATTACHMENT_TYPE_BLOCKED alone when it is that of a blocked type."""
+    if not name:
+        return [Violation(field, "FIELD_REQUIRED", "Give the file a name.")]
+    if len(name) > FILE_NAME_CHARACTERS_MAX:
+        text = f"At most {FILE_NAME_CHARACTERS_MAX} characters; this has {len(name):,}."
+        return [Violation(field, "FIELD_TOO_LONG", text)]
     if is_blocked_name(name):
         text = (
             f"Mail programs keep .{extension_of(name)} files from their users; send a link to it."
         )
         return [Violation(field, "ATTACHMENT_TYPE_BLOCKED", text)]
     violations = []
-    if not name:
-        violations.append(Violation(field, "FIELD_REQUIRED", "Give the file a name."))
-    elif len(name) > FILE_NAME_CHARACTERS_MAX:
-        text = f"At most {FILE_NAME_CHARACTERS_MAX} characters; this has {len(name):,}."
-        violations.append(Violation(field, "FIELD_TOO_LONG", text))
     if _PATH.search(name):
         text = "The name of a file, without a path: no `/`, `\\` and `:`."
         violations.append(Violation(field, "FIELD_INVALID", text))
     if _UNSEEN.search(name):
         text = "No control characters, and none that are not seen or turn the direction of text."
         violations.append(Violation(field, "FIELD_INVALID", text))
-    if name and (name.strip() != name or name.endswith(".")):
+    if name.strip() != name or name.endswith("."):
         text = "No space at the beginning, and no space or dot at the end."
         violations.append(Violation(field, "FIELD_INVALID", text))
     return violations
