@@ -120,7 +120,8 @@ class CampaignCalls(Connection):
 
         `update_mask` names paths, to change less than what is given (`["sms.body"]`,
         `["email.mjml"]` for another body of an email) or to empty a field; without it every
-        argument that is not None counts. With an `etag` the change is refused (ETAG_MISMATCH) when the campaign is not that one any more.
+        argument that is not None counts. With an `etag` the change is refused (ETAG_MISMATCH) when
+        the campaign is not that one any more.
         """
         changes = {
             "name": name,
