@@ -431,6 +431,19 @@ async def test_credentials_that_the_provider_refuses_are_none(service: Service) 
     assert (await update_email(tenant, campaign.id, "name", name="B")).name == "B"
 
 
+async def test_an_email_that_was_stored_uncompiled_is_compiled_by_an_edit(service: Service) -> None:
+    """As a version that could not compile left it."""
+    tenant = await email_tenant(service)
+    campaign = await ready_email(service, tenant)
+    await service.pool.execute(
+        "UPDATE campaign_content SET compiled = NULL, compiled_report = NULL"
+    )
+    async with refused("ACTION_NOT_ALLOWED", ("campaign.email", "TEMPLATE_EMPTY")):
+        await tenant.run(campaign.id)
+    await update_email(tenant, campaign.id, "name", name="B")
+    assert (await tenant.run(campaign.id)).run == 1
+
+
 # what a sender gets
 
 
