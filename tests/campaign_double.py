@@ -286,7 +286,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
     ) -> delivery_pb2.ProviderAccount:
         self.account_calls += 1
         if not self.has_account or UUID(request.organisation_id) != self.organisation_id:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no account")
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no account")
         return self.account()
 
     def account(self) -> delivery_pb2.ProviderAccount:

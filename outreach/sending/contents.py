@@ -29,6 +29,10 @@ ACCOUNTS_MAX: Final = 1_000
 CONTENTS_MAX: Final = 64
 #: Of contents with their attachments, as they came. The one used last is kept whatever its size.
 CONTENTS_BYTES_MAX: Final = 128 * 1024 * 1024
+#: The organisation, or its account of the channel, is not there: an answer, not a fault that passes.
+NO_ACCOUNT_CODES: Final = frozenset(
+    (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+)
 
 
 class Accounts:

@@ -16,7 +16,7 @@ import grpc.aio
 import structlog
 
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
-from outreach.sending.contents import CALL_SECONDS_MAX, Accounts
+from outreach.sending.contents import CALL_SECONDS_MAX, NO_ACCOUNT_CODES, Accounts
 from outreach.sending.stream import Metadata
 from outreach.v1 import channel_pb2
 from services.sender_email.sendgrid_api import SendGridApi, json_of
@@ -131,7 +131,7 @@ class AccountChecks:
             except _Unknown as unknown:
                 cause = str(unknown)
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.NOT_FOUND:
+                if error.code() in NO_ACCOUNT_CODES:
                     return True  # it was taken away meanwhile
                 cause = error.code().name
             else:

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from outreach.jetstream.publisher import NotStored
 from outreach.sending.attempt_token import InvalidToken, TokenKey
+from outreach.sending.contents import NO_ACCOUNT_CODES
 from outreach.sending.endpoint import Refused, read_body
 from outreach.sending.inbox import Inbox, InboxEntry
 from services.sender_email.event_fields import ACCOUNT_EVENT, EVENT, TYPE, kept_fields
@@ -108,8 +109,7 @@ class EventWebhook:
         except NoKey as error:
             raise Refused(503) from error
         except grpc.aio.AioRpcError as error:
-            not_found = error.code() is grpc.StatusCode.NOT_FOUND
-            raise Refused(404 if not_found else 503) from error
+            raise Refused(404 if error.code() in NO_ACCOUNT_CODES else 503) from error
         if forged:
             _log.warning("webhook_forged", organisation_id=str(organisation_id))
             raise Refused(403)

@@ -34,7 +34,7 @@ from outreach.jetstream.topology import (
     suppressions_subject,
 )
 from outreach.sending.attempt_token import UnsubscribeId
-from outreach.sending.contents import CALL_SECONDS_MAX, Accounts
+from outreach.sending.contents import CALL_SECONDS_MAX, NO_ACCOUNT_CODES, Accounts
 from outreach.sending.inbox import NUMBER_MAX
 from outreach.sending.stream import Metadata
 from outreach.vocabulary import Channel
@@ -144,7 +144,7 @@ class SuppressionPusher:
         try:
             account = (await self._accounts.get(organisation_id)).sendgrid
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
+            if error.code() in NO_ACCOUNT_CODES:
                 await _done(waiting)
             else:
                 await self._put_off(organisation_id, waiting, error.code().name)

@@ -21,7 +21,7 @@ from twilio.request_validator import RequestValidator
 
 from outreach.jetstream.publisher import NotStored
 from outreach.sending.attempt_token import AttemptId, InvalidToken, TokenKey
-from outreach.sending.contents import Accounts
+from outreach.sending.contents import NO_ACCOUNT_CODES, Accounts
 from outreach.sending.endpoint import HEALTH_PATH, Faults, Refused, health, read_body
 from outreach.sending.inbox import Inbox, InboxEntry
 from services.sender_sms.events import (
@@ -108,9 +108,7 @@ class Webhooks:
         try:
             account = await self._accounts.get(target.organisation_id)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                raise Refused(404) from error
-            raise Refused(503) from error
+            raise Refused(404 if error.code() in NO_ACCOUNT_CODES else 503) from error
         # the query is signed as it was called; the fragment never arrives
         query = f"?{request.query_string}" if request.query_string else ""
         url = f"{self._webhook_url}{target.path}{query}"

@@ -246,6 +246,15 @@ async def test_the_latest_check_counts_and_is_stored_as_addresses_are_compared(r
     assert row["check_time"] > first
 
 
+async def test_where_the_key_may_not_list_its_senders_nothing_is_known_of_them(rig: Rig) -> None:
+    """Empty lists would refuse every sender."""
+    await set_up(rig)
+    await checked(rig, sender_addresses=["a@example.com"], fault="The key is refused.")
+    await checked(rig, senders_unknown=True)
+    row = await stored(rig)
+    assert (row["sender_addresses"], row["check_time"], row["check_fault"]) == ([], None, "")
+
+
 @pytest.mark.parametrize(
     ("changes", "reason", "field"),
     [

@@ -91,10 +91,18 @@ class Contents:
         addresses: list[str],
         domains: list[str],
         fault: str,
+        *,
+        senders_unknown: bool,
     ) -> None:
         """What a sender found out about an account just now; CHANNEL_NOT_CONFIGURED when there is none."""
         known = await self._pool.fetchval(
-            QUERIES["record_account_check"], organisation_id, channel, addresses, domains, fault
+            QUERIES["record_account_check"],
+            organisation_id,
+            channel,
+            addresses,
+            domains,
+            fault,
+            senders_unknown,
         )
         if not known:
             raise _not_configured()

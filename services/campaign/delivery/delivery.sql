@@ -357,8 +357,9 @@ SELECT settings, secret FROM provider_account WHERE organisation_id = $1 AND cha
 SELECT organisation_id FROM provider_account WHERE channel = $1 ORDER BY organisation_id
 
 -- name: record_account_check
+-- $6: nothing is known of the senders, as before the first check.
 UPDATE provider_account
-SET sender_addresses = $3, sender_domains = $4, check_fault = $5, check_time = now()
+SET sender_addresses = $3, sender_domains = $4, check_fault = $5, check_time = CASE WHEN $6 THEN NULL ELSE now() END
 WHERE organisation_id = $1 AND channel = $2
 RETURNING true
 

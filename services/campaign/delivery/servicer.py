@@ -143,7 +143,14 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         fields.check()
         # Partly the provider's words, so it is cut to what can be stored.
         fault = request.fault.replace("\0", "")[:CHECK_FAULT_CHARS_MAX]
-        await self._contents.record_check(organisation_id, channel, addresses, domains, fault)
+        await self._contents.record_check(
+            organisation_id,
+            channel,
+            addresses,
+            domains,
+            fault,
+            senders_unknown=request.senders_unknown,
+        )
         return delivery_pb2.ReportAccountCheckResponse()
 
     async def GetRecipient(
