@@ -118,11 +118,11 @@ class CampaignCalls(Connection):
     ) -> campaign_pb2.Campaign:
         """Change what is given and leave the rest.
 
-                `update_mask` names paths, to change less than what is given (`["sms.body"]`,
-                `["email.mjml"]` for another body of an email) or to empty a field; without it every
-                        argument that is not None counts. With an `etag` the change is refused (ETAG_MISMATCH)
-                when the campaign is not that one any more.
-                """
+        `update_mask` names paths, to change less than what is given (`["sms.body"]`,
+        `["email.mjml"]` for another body of an email) or to empty a field; without it every
+        argument that is not None counts. With an `etag` the change is refused (ETAG_MISMATCH)
+        when the campaign is not that one any more.
+        """
         changes = {
             "name": name,
             "description": description,
