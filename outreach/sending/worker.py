@@ -257,9 +257,7 @@ class Worker(Generic[PreparedT]):
             self._hand_back(run, claimed)
             return
         except Exception as error:
-            if isinstance(error, grpc.aio.AioRpcError) and (
-                error.code() is grpc.StatusCode.NOT_FOUND
-            ):
+            if isinstance(error, grpc.aio.AioRpcError) and error.code() in NO_ACCOUNT_CODES:
                 self._fail_campaign(run, FailureReason.ACCOUNT_PROBLEM, "")
             self._hand_back(run, claimed)
             raise
