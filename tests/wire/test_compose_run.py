@@ -17,7 +17,6 @@ from outreach.local.supervisor import HealthCheck, ProcessSpec, Supervisor
 from outreach.v1.campaign_pb2 import (
     CAMPAIGN_STATUS_COMPLETE,
     Campaign,
-    EmailAddress,
     EmailContent,
     SmsContent,
 )
@@ -131,8 +130,9 @@ async def test_the_services_run_as_the_compose_file_says(
     email = EmailContent(
         subject="Hello {{name}}",
         html='<p>Hello {{name}}</p><p><a href="{{unsubscribe_url}}">Unsubscribe</a></p>',
-        **{"from": EmailAddress(address="campaigns@outreach.example")},
     )
+    # `from` is a keyword of Python.
+    getattr(email, "from").address = "campaigns@outreach.example"
     async with Supervisor(specs, tmp_path / "log", restart=False):
         address = f"127.0.0.1:{adapt('50051')}"
         async with OutreachClient(address, dot_env["OUTREACH_BOOTSTRAP_API_KEY"]) as client:
