@@ -11,12 +11,14 @@ FULL = (
     ("bench.contact_csv",),
     ("bench.sandbox_rate",),
     ("bench.sms_rate", "20000", "3"),
+    ("bench.email_rate", "100000", "3"),
     ("bench.event_intake", "200000", "1000"),
     ("bench.memory", "10000", "300000"),
 )
 QUICK = (
     ("bench.contact_csv", "30000"),
     ("bench.sms_rate", "5000", "1"),
+    ("bench.email_rate", "20000", "1"),
     ("bench.event_intake", "50000", "1000"),
     ("bench.memory", "2000", "10000"),
 )

@@ -1,8 +1,8 @@
 """A provider that takes everything at once: the zero-delay sink of the sending benchmarks.
 
-`python -m bench.sink` prints its port and answers every POST as Twilio answers a create (201, a SID of its own), and
-`GET /count` with how many there were. It checks nothing: it shall cost both sides
-of a comparison as little as can be.
+`python -m bench.sink` prints its port and answers every POST as Twilio answers a create (201, a SID of its own), or as
+SendGrid answers a mail/send (202, an id), and `GET /count` with how many there were. It checks nothing: it shall cost
+both sides of a comparison as little as can be.
 """
 
 import asyncio
@@ -19,11 +19,14 @@ _HEAD = (
 )
 
 
+_MAIL_SENT = b"HTTP/1.1 202 Accepted\r\nX-Message-Id: sink%018d\r\nContent-Length: 0\r\n\r\n"
+
+
 class _Connection(asyncio.Protocol):
     count = 0
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -32,13 +35,21 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            head = self._buffer[:end].lower()
+            head = bytes(self._buffer[:end]).lower()
             at = head.find(b"content-length:")
             length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             if len(self._buffer) < end + 4 + length:
                 return
-            self._buffer = self._buffer[end + 4 + length :]
-            self._answer(is_create=head.startswith(b"post"))
+            del self._buffer[: end + 4 + length]
+            if head.startswith(b"post /v3/mail/send"):
+                self._accept_mail()
+            else:
+                self._answer(is_create=head.startswith(b"post"))
+
+    def _accept_mail(self) -> None:
+        assert self._transport is not None
+        _Connection.count += 1
+        self._transport.write(_MAIL_SENT % _Connection.count)
 
     def _answer(self, *, is_create: bool) -> None:
         assert self._transport is not None

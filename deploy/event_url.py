@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script that is piped into a sender's container
-"""Prints where SendGrid has to post an organisation's events.
+"""Prints where an organisation's SendGrid events (delivered, bounced, …) have to be posted.
 
 `docker compose exec -T sender-email python - "Example" < deploy/event_url.py`; the argument is the organisation's name.
 """

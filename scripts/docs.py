@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from outreach.email.findings import WARNINGS
 from outreach.rpc.errors import CATALOGUE
 from outreach.vocabulary import (
     OUTCOME_RANK,
@@ -23,6 +24,7 @@ from outreach.vocabulary import (
 from scripts.proto_sources import Block, Item, blocks
 from scripts.service_settings import settings_classes
 from services.campaign.contacts.errors import RowReason
+from services.campaign.domain.attachments import BLOCKED_EXTENSIONS
 from services.campaign.domain.failures import is_retryable
 from services.campaign.domain.lifecycle import (
     ACTION_STATUSES,
@@ -206,6 +208,10 @@ def row_reasons() -> str:
     return table(["Reason", "Meaning"], ([f"`{r.value}`", ROW_TEXTS.get(r, "")] for r in RowReason))
 
 
+def blocked_extensions() -> str:
+    return " ".join(f"`{extension}`" for extension in sorted(BLOCKED_EXTENSIONS))
+
+
 def failure_reasons() -> str:
     texts = _comments(PUBLIC, "FailureReason")
     return table(
@@ -291,6 +297,10 @@ def _code(default: str, *, secret: bool) -> str:
 # api.md
 
 
+def template_warnings() -> str:
+    return table(["Code", "Meaning"], ([f"`{code}`", text] for code, text in WARNINGS.items()))
+
+
 def public_api() -> str:
     return _api(PUBLIC)
 
@@ -354,13 +364,18 @@ BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     },
     "errors.md": {
         "error reasons": error_reasons,
+        "blocked extensions": blocked_extensions,
         "row reasons": row_reasons,
         "failure reasons": failure_reasons,
         "twilio codes": twilio_codes,
         "sendgrid events": sendgrid_events,
     },
     "settings.md": {"settings": settings},
-    "api.md": {"public": public_api, "internal": internal_api},
+    "api.md": {
+        "template warnings": template_warnings,
+        "public": public_api,
+        "internal": internal_api,
+    },
 }
 
 

@@ -152,8 +152,13 @@ class Service:
         variables: Sequence[Sequence[str | None]],
         names: Sequence[str] = ("name",),
     ) -> None:
-        """Contacts +15005550001 and up with these variables, as an import stores them."""
+        """Contacts +15005550001 (or contact1@example.com) and up with these variables, as an import
+        stores them.
+        """
         key = UUID(campaign_id)
+        channel = Channel(
+            await self.pool.fetchval("SELECT channel FROM campaign WHERE id = $1", key)
+        )
         columns = [{"name": "phone", "role": 1, "variable_name": ""}] + [
             {"name": name, "role": 2, "variable_name": name} for name in names
         ]
@@ -164,8 +169,8 @@ class Service:
                     (
                         key,
                         number,
-                        recipient(number),
-                        recipient_hash(self.recipient_key, Channel.SMS, recipient(number)),
+                        recipient(number, channel),
+                        recipient_hash(self.recipient_key, channel, recipient(number, channel)),
                         list(values),
                     )
                     for number, values in enumerate(variables, 1)
@@ -217,9 +222,9 @@ class Service:
         }
 
 
-def recipient(number: int) -> str:
+def recipient(number: int, channel: Channel = Channel.SMS) -> str:
     """The recipient of a message number."""
-    return f"+1500555{number:04d}"
+    return f"contact{number}@example.com" if channel is Channel.EMAIL else f"+1500555{number:04d}"
 
 
 def settings(database_dsn: str, **changes: Any) -> Settings:
@@ -239,10 +244,10 @@ def settings(database_dsn: str, **changes: Any) -> Settings:
 
 @asynccontextmanager
 async def campaign_service(
-    database_dsn: str, nats_url: str = NO_NATS_URL
+    database_dsn: str, nats_url: str = NO_NATS_URL, **changes: Any
 ) -> AsyncIterator[Service]:
-    """Both ports, listening; no background task runs."""
-    configured = settings(database_dsn)
+    """Both ports, listening; no background task runs. `changes`: other settings than the default."""
+    configured = settings(database_dsn, **changes)
     pool = await create_pool(database_dsn, application_name="tests", connections_max=20)
     try:
         async with (

@@ -10,8 +10,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-#: `${NAME:?text}`
-VARIABLE = re.compile(r"\$\{(\w+)(?::\?[^}]*)?\}")
+#: `${NAME:?text}`, or `${NAME?text}` for what has to be there and may be empty.
+VARIABLE = re.compile(r"\$\{(\w+)(?::?\?[^}]*)?\}")
 
 
 def make_env_script() -> Any:

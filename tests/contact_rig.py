@@ -32,6 +32,7 @@ from services.campaign.rpc.contacts import ContactServicer
 from services.campaign.rpc.messages import MessageServicer
 from services.campaign.rpc.pages import PageTokens
 from services.campaign.store.organisations import caller_by_key
+from services.campaign.usecases.compile_template import TemplateCompiler
 from services.campaign.usecases.import_contacts import ImportTerms
 from tests.campaign_data import RECIPIENT_KEY, Wakes
 
@@ -144,7 +145,13 @@ async def contact_rig(dsn: str, limits: ContactLimits | None = None) -> AsyncIte
 
 def _server(pool: Any, wakes: Wakes, limits: ContactLimits) -> RpcServer:
     tokens = PageTokens(TokenSigner([b"a key for tests"]))
-    campaigns = CampaignServicer(pool, page_tokens=tokens, wakeups=wakes, on_run=lambda: None)
+    campaigns = CampaignServicer(
+        pool,
+        page_tokens=tokens,
+        wakeups=wakes,
+        compiler=TemplateCompiler(),
+        on_run=lambda: None,
+    )
     contacts = ContactServicer(
         pool, page_tokens=tokens, wakeups=wakes, terms=ImportTerms(RECIPIENT_KEY, limits)
     )

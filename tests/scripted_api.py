@@ -16,12 +16,17 @@ import grpc
 from outreach.errors import OutreachError
 from outreach.rpc.errors import DETAILS_KEY, status_code_of, to_status
 from outreach.v1 import (
+    attachment_pb2,
+    attachment_pb2_grpc,
     campaign_pb2,
     campaign_pb2_grpc,
     contact_pb2,
     contact_pb2_grpc,
+    failure_reason_pb2,
     message_pb2,
     message_pb2_grpc,
+    test_send_pb2,
+    test_send_pb2_grpc,
     watch_pb2,
     watch_pb2_grpc,
 )
@@ -34,9 +39,11 @@ Failure = OutreachError | grpc.StatusCode
 
 
 class ScriptedApi(
+    attachment_pb2_grpc.AttachmentServiceServicer,
     campaign_pb2_grpc.CampaignServiceServicer,
     contact_pb2_grpc.ContactServiceServicer,
     message_pb2_grpc.MessageServiceServicer,
+    test_send_pb2_grpc.TestSendServiceServicer,
     watch_pb2_grpc.WatchServiceServicer,
 ):
     """Answers with one campaign. `failures` come first, one a call.
@@ -47,6 +54,8 @@ class ScriptedApi(
         changes: what the watch tells after the snapshot, by revision from 2.
         cut_every: the watch is cut after so many responses.
         file: the bytes of the last upload.
+        test_statuses: of the messages of every test send, in order.
+        attachments: what was added.
     """
 
     def __init__(self) -> None:
@@ -60,13 +69,25 @@ class ScriptedApi(
             counts=campaign_pb2.StatusCounts(waiting=3, total=3),
             revision=1,
         )
+        self.preview = campaign_pb2.PreviewCampaignResponse(
+            sms=campaign_pb2.SmsPreview(
+                text="Hi Ada [1]",
+                size=campaign_pb2.SmsSize(encoding=campaign_pb2.SMS_ENCODING_GSM_7, segments=1),
+            ),
+            missing_variables=["city"],
+        )
+        self.estimate = campaign_pb2.EstimateCampaignResponse(
+            to_send=3, missing_by_variable={"city": 2}, sms=campaign_pb2.SmsEstimate()
+        )
         self.changes: list[watch_pb2.CampaignChanges] = []
         self.cut_every = 0
         self.cut_code = grpc.StatusCode.UNAVAILABLE
         self.file = b""
+        self.attachments: list[attachment_pb2.Attachment] = []
         self.upload_chunk_bytes_max = 0
         self.hang = asyncio.Event()
         self.page_size = 2
+        self.test_statuses = [message_pb2.MESSAGE_STATUS_SENT]
 
     async def _begin(self, request: Any, context: Any) -> None:
         self.requests.append(request)
@@ -113,19 +134,13 @@ class ScriptedApi(
         self, request: Any, context: Any
     ) -> campaign_pb2.PreviewCampaignResponse:
         await self._begin(request, context)
-        sms = campaign_pb2.SmsPreview(
-            text="Hi Ada [1]",
-            size=campaign_pb2.SmsSize(encoding=campaign_pb2.SMS_ENCODING_GSM_7, segments=1),
-        )
-        return campaign_pb2.PreviewCampaignResponse(sms=sms, missing_variables=["city"])
+        return self.preview
 
     async def EstimateCampaign(
         self, request: Any, context: Any
     ) -> campaign_pb2.EstimateCampaignResponse:
         await self._begin(request, context)
-        return campaign_pb2.EstimateCampaignResponse(
-            to_send=3, missing_by_variable={"city": 2}, sms=campaign_pb2.SmsEstimate()
-        )
+        return self.estimate
 
     async def UploadContacts(
         self, request_iterator: AsyncIterator[Any], context: Any
@@ -155,6 +170,41 @@ class ScriptedApi(
             has_header=True,
             size_bytes=len(self.file),
         )
+
+    async def UploadAttachment(
+        self, request_iterator: AsyncIterator[Any], context: Any
+    ) -> attachment_pb2.Attachment:
+        first = await anext(request_iterator)
+        self.file = b""
+        await self._begin(first, context)
+        async for frame in request_iterator:
+            self.file += frame.chunk
+            self.upload_chunk_bytes_max = max(self.upload_chunk_bytes_max, len(frame.chunk))
+        attachment = attachment_pb2.Attachment(
+            id=f"{CAMPAIGN_ID[:-1]}{len(self.attachments)}",
+            campaign_id=first.header.campaign_id,
+            file_name=first.header.file_name,
+            content_type=first.header.content_type or "application/x-scripted",
+            size_bytes=len(self.file),
+        )
+        self.attachments.append(attachment)
+        return attachment
+
+    async def ListAttachments(
+        self, request: Any, context: Any
+    ) -> attachment_pb2.ListAttachmentsResponse:
+        await self._begin(request, context)
+        return attachment_pb2.ListAttachmentsResponse(
+            attachments=self.attachments,
+            size_bytes=sum(attachment.size_bytes for attachment in self.attachments),
+            size_bytes_max=20_000_000,
+        )
+
+    async def DeleteAttachment(
+        self, request: Any, context: Any
+    ) -> attachment_pb2.DeleteAttachmentResponse:
+        await self._begin(request, context)
+        return attachment_pb2.DeleteAttachmentResponse()
 
     async def ImportContacts(
         self, request: Any, context: Any
@@ -194,6 +244,32 @@ class ScriptedApi(
         messages = [_message(page * 2 + n) for n in (1, 2)]
         token = str(page + 1) if page < 1 else ""
         return message_pb2.ListMessagesResponse(messages=messages, next_page_token=token)
+
+    async def CreateTestSend(self, request: Any, context: Any) -> test_send_pb2.TestSend:
+        await self._begin(request, context)
+        return self._test_send()
+
+    async def GetTestSend(self, request: Any, context: Any) -> test_send_pb2.TestSend:
+        await self._begin(request, context)
+        return self._test_send()
+
+    def _test_send(self) -> test_send_pb2.TestSend:
+        failed = message_pb2.MESSAGE_STATUS_FAILED
+        return test_send_pb2.TestSend(
+            id="test-1",
+            campaign_id=CAMPAIGN_ID,
+            messages=[
+                test_send_pb2.TestMessage(
+                    recipient=f"+1415555010{n}",
+                    status=status,
+                    failure_reason=failure_reason_pb2.FAILURE_REASON_UNREACHABLE
+                    if status == failed
+                    else failure_reason_pb2.FAILURE_REASON_UNSPECIFIED,
+                    provider_code="30003" if status == failed else "",
+                )
+                for n, status in enumerate(self.test_statuses)
+            ],
+        )
 
     async def WatchCampaign(
         self, request: Any, context: Any
@@ -268,9 +344,11 @@ async def _abort(context: Any, error: OutreachError) -> NoReturn:
 async def serving_scripted(api: ScriptedApi, port: int = 0) -> AsyncIterator[str]:
     """Serve it on a free port, or on this one; the address."""
     server = grpc.aio.server()
+    attachment_pb2_grpc.add_AttachmentServiceServicer_to_server(api, server)
     campaign_pb2_grpc.add_CampaignServiceServicer_to_server(api, server)
     contact_pb2_grpc.add_ContactServiceServicer_to_server(api, server)
     message_pb2_grpc.add_MessageServiceServicer_to_server(api, server)
+    test_send_pb2_grpc.add_TestSendServiceServicer_to_server(api, server)
     watch_pb2_grpc.add_WatchServiceServicer_to_server(api, server)
     port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

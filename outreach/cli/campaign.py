@@ -7,10 +7,18 @@ from typing import Annotated
 
 import grpc
 import typer
-from google.protobuf.duration_pb2 import Duration
 from rich.text import Text
 
-from outreach.cli import names, render
+from outreach.cli import email_options, names, previews, render
+from outreach.cli.contents import (
+    BodyFile,
+    Sender,
+    changed_content,
+    refuse,
+    sms_content,
+    sms_text,
+)
+from outreach.cli.email_options import EmailOptions
 from outreach.cli.exit_codes import ExitCode, exit_code_of_end
 from outreach.cli.live import LiveCampaign, follow
 from outreach.cli.output import answers, as_data, print_json, say
@@ -28,30 +36,36 @@ CampaignId = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaig
 @app.command()
 def create(
     name: Annotated[str, typer.Option(help="1 to 200 characters.")],
-    body: Annotated[
-        str,
-        typer.Option(help="The text, with {{variable}} or {{variable|fallback}}."),
-    ] = "",
-    body_file: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="The text from a file (UTF-8)."),
-    ] = None,
-    description: Annotated[str, typer.Option(help="Up to 2,000 characters.")] = "",
     channel: Annotated[str, typer.Option(help="sms or email; fixed for good.")] = "sms",
+    description: Annotated[str, typer.Option(help="Up to 2,000 characters.")] = "",
     missing: Annotated[
         str,
         typer.Option(help="A contact lacks a value: keep-placeholder, or skip the contact."),
     ] = "keep-placeholder",
-    sender: Annotated[
-        str,
+    sender: Sender = None,
+    body: Annotated[
+        str | None,
         typer.Option(
-            "--from", help="A number, a sender id, or a Messaging Service (MG…); else as set up."
+            help="The text, with {{variable}} or {{variable|fallback}}.", rich_help_panel="SMS"
         ),
-    ] = "",
+    ] = None,
+    body_file: BodyFile = None,
     validity_seconds: Annotated[
         int | None,
-        typer.Option(min=1, max=36_000, help="How long the provider may queue a message."),
+        typer.Option(
+            min=1,
+            max=36_000,
+            help="How long the provider may queue a message.",
+            rich_help_panel="SMS",
+        ),
     ] = None,
+    subject: email_options.Subject = None,
+    html_file: email_options.HtmlFile = None,
+    mjml_file: email_options.MjmlFile = None,
+    blocks_file: email_options.BlocksFile = None,
+    text_file: email_options.TextFile = None,
+    preheader: email_options.Preheader = None,
+    reply_to: email_options.ReplyTo = None,
     check: Annotated[
         bool, typer.Option("--check", help="Check everything, store nothing.")
     ] = False,
@@ -60,24 +74,30 @@ def create(
     json: Json = False,
 ) -> None:
     """Create a campaign."""
-    if body_file is not None:
-        body = _read_text(body_file, body)
     policy = _policy(missing)
     chosen = names.parse_channel(channel)
-    sms = campaign_pb2.SmsContent(body=body)
-    if sender.startswith("MG"):
-        sms.sender.messaging_service_sid = sender
-    elif sender:
-        sms.sender.MergeFrom(campaign_pb2.SmsSender(**{"from": sender}))
-    if validity_seconds is not None:
-        sms.validity_period.CopyFrom(Duration(seconds=validity_seconds))
+    options = EmailOptions(
+        subject, preheader, html_file, mjml_file, blocks_file, text_file, reply_to
+    )
+    of_sms = {"--body": body, "--body-file": body_file, "--validity-seconds": validity_seconds}
+    sms, email = None, None
+    if chosen == CHANNEL_SMS:
+        if options.given:
+            refuse(options.given, "for an email say --channel email")
+        sms = sms_content(sms_text(body, body_file), sender, validity_seconds)
+    else:
+        wrong = [option for option, value in of_sms.items() if value is not None]
+        if wrong:
+            refuse(wrong, "an email has --html-file, --mjml-file or --blocks-file instead")
+        email, _ = options.content(sender)
 
     async def work(client: OutreachClient) -> campaign_pb2.Campaign:
         return await client.create_campaign(
             name=name,
             description=description,
             channel=chosen,
-            sms=sms if chosen == CHANNEL_SMS else None,
+            sms=sms,
+            email=email,
             missing_variable_policy=policy,
             validate_only=check,
         )
@@ -97,15 +117,20 @@ def create(
 def update(
     campaign_id: CampaignId,
     name: Annotated[str | None, typer.Option(help="A new name.")] = None,
-    body: Annotated[str | None, typer.Option(help="A new text.")] = None,
-    body_file: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="A new text from a file (UTF-8)."),
-    ] = None,
     description: Annotated[str | None, typer.Option(help="A new description.")] = None,
     missing: Annotated[
         str | None, typer.Option(help="keep-placeholder, or skip the contact.")
     ] = None,
+    sender: Sender = None,
+    body: Annotated[str | None, typer.Option(help="A new text.", rich_help_panel="SMS")] = None,
+    body_file: BodyFile = None,
+    subject: email_options.Subject = None,
+    html_file: email_options.HtmlFile = None,
+    mjml_file: email_options.MjmlFile = None,
+    blocks_file: email_options.BlocksFile = None,
+    text_file: email_options.TextFile = None,
+    preheader: email_options.Preheader = None,
+    reply_to: email_options.ReplyTo = None,
     etag: Annotated[str, typer.Option(help="Refuse when the campaign has another etag.")] = "",
     check: Annotated[
         bool, typer.Option("--check", help="Check everything, store nothing.")
@@ -115,13 +140,17 @@ def update(
     json: Json = False,
 ) -> None:
     """Change what is given and leave the rest; before the first run only."""
-    if body_file is not None:
-        body = _read_text(body_file, body)
-    given = {"name": name, "description": description, "sms.body": body}
-    paths = [path for path, value in given.items() if value is not None]
+    options = EmailOptions(
+        subject, preheader, html_file, mjml_file, blocks_file, text_file, reply_to
+    )
+    content = changed_content(sms_text(body, body_file), sender, options)
+    given = {"name": name, "description": description}
+    paths = [path for path, value in given.items() if value is not None] + content.paths
     paths += ["missing_variable_policy"] if missing is not None else []
     if not paths:
-        raise typer.BadParameter("give at least one thing to change", param_hint="--name, --body")
+        raise typer.BadParameter(
+            "give at least one thing to change", param_hint="--name, --body, --subject"
+        )
     policy = _policy(missing) if missing is not None else None
 
     async def work(client: OutreachClient) -> campaign_pb2.Campaign:
@@ -129,7 +158,8 @@ def update(
             campaign_id,
             name=name,
             description=description,
-            sms=None if body is None else campaign_pb2.SmsContent(body=body),
+            sms=content.sms,
+            email=content.email,
             missing_variable_policy=policy,
             update_mask=paths,
             etag=etag,
@@ -269,6 +299,12 @@ def preview(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Made-up values; may be repeated."),
     ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write an email's HTML to this file.")
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Write it to a file, and show that in a browser.")
+    ] = False,
     address: Address = DEFAULT_ADDRESS,
     api_key: ApiKey = "",
     json: Json = False,
@@ -276,7 +312,7 @@ def preview(
     """Show the message as one contact gets it. Sends nothing."""
     if contact is not None and values:
         raise typer.BadParameter("give a contact or values, not both", param_hint="--contact")
-    variables = dict(_split_value(value) for value in values or [])
+    variables = dict(split_value(value) for value in values or [])
     number = 1 if contact is None and not values else contact
 
     async def work(client: OutreachClient) -> campaign_pb2.PreviewCampaignResponse:
@@ -285,13 +321,15 @@ def preview(
         )
 
     answer = Session(address, api_key, json).call(work)
+    written = previews.write_html(answer, html_file) if open_ or html_file else None
     if json:
-        print_json(as_data(answer))
-        return
-    answers.print(Text(answer.sms.text), soft_wrap=True)
-    say(render.size_line(answer.sms.size), style="dim")
-    if answer.missing_variables:
-        say(f"Without a value: {', '.join(answer.missing_variables)}", style="yellow")
+        print_json(as_data(answer) | ({"html_file": str(written)} if written else {}))
+    else:
+        previews.show(answer)
+        if written is not None:
+            answers.print(Text(f"\n{written}"), soft_wrap=True)
+    if written is not None and open_:
+        previews.open_file(written)
 
 
 @app.command()
@@ -363,17 +401,8 @@ def _policy(word: str) -> campaign_pb2.MissingVariablePolicy.ValueType:
     )
 
 
-def _read_text(path: Path, body: str | None) -> str:
-    if body:
-        raise typer.BadParameter("give one of them, not both", param_hint="--body, --body-file")
-    try:
-        # A file from an editor may begin with a byte order mark, which is no part of the text.
-        return path.read_text("utf-8-sig").rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"{path} is not UTF-8 text", param_hint="--body-file") from error
-
-
-def _split_value(pair: str) -> tuple[str, str]:
+def split_value(pair: str) -> tuple[str, str]:
+    """The name and the value of a `--set` option."""
     name, equals, value = pair.partition("=")
     if not equals or not name:
         raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--set")

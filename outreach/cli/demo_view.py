@@ -8,22 +8,26 @@ from typing import Any
 
 from rich import box
 from rich.padding import Padding
+from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from outreach.cli import render
 from outreach.cli.exit_codes import ExitCode
-from outreach.cli.live import follow
+from outreach.cli.live import follow_together
 from outreach.cli.local_view import print_addresses, started_stack
 from outreach.cli.output import answers, as_data, print_json, remarks, say
 from outreach.cli.progress import progress
 from outreach.client import OutreachClient
 from outreach.local.accounting import Accounts
 from outreach.local.demo import (
+    EMAILS_PER_SECOND_MAX,
     KNOBS,
     SEGMENTS_PER_SECOND_MAX,
     SHORT_TIMERS,
-    DemoRun,
+    DemoCampaign,
+    EmailDemo,
+    SmsDemo,
     short_timer_settings,
 )
 from outreach.local.sandbox_client import SandboxClient
@@ -39,15 +43,17 @@ async def run_demo(
         knobs=KNOBS,
         seed=f"demo-{seed}",
         segments_per_second_max=pace or SEGMENTS_PER_SECOND_MAX,
+        emails_per_second_max=pace or EMAILS_PER_SECOND_MAX,
     )
     began = time.monotonic()
     async with started_stack(options) as stack, stack.client() as client:
         async with stack.sandbox_client() as sandbox:
-            demo = DemoRun(stack, contacts, seed)
             view = _View(json=json)
-            exact = await view.show(demo, client, sandbox)
+            exact = await view.show(
+                SmsDemo(contacts, seed), EmailDemo(contacts, seed), client, sandbox
+            )
         if json:
-            seconds = {"seconds": round(time.monotonic() - began, 1)}
+            seconds = {"exact": exact, "seconds": round(time.monotonic() - began, 1)}
             print_json({**view.data, **seconds})
         if keep:
             await _keep(stack, json=json)
@@ -60,32 +66,46 @@ class _View:
     """Shows the steps, or with `json` gathers them in `data` and shows nothing on stdout."""
 
     def __init__(self, *, json: bool) -> None:
-        self.data: dict[str, Any] = {}
+        #: What each campaign's steps gave, by `sms` and `email`.
+        self.data: dict[str, dict[str, Any]] = {}
         self._json = json
 
-    async def show(self, demo: DemoRun, client: OutreachClient, sandbox: SandboxClient) -> bool:
+    async def show(
+        self, sms: SmsDemo, email: EmailDemo, client: OutreachClient, sandbox: SandboxClient
+    ) -> bool:
         """Take every step; whether all accounts are exact."""
         self._introduce()
-        await demo.send_stop_replies(sandbox)
-        stopped = render.quantity(len(demo.stopped), "recipient")
+        self._title("SMS")
+        await sms.send_stop_replies(sandbox)
+        stopped = render.quantity(len(sms.stopped), "recipient")
         self._step("Replies", f"{stopped} answered STOP to an earlier message")
+        await self._prepare("sms", sms, client)
+        self._title("Email")
+        await self._prepare("email", email, client)
+        self._title("Both at once")
+        await sms.run(client)
+        await email.run(client)
+        self._step("Run", "every message on its way")
+        ids = {"SMS": sms.campaign.id, "Email": email.campaign.id}
+        await follow_together(client, ids, quiet=self._json)
+        exact = [
+            await self._account(name, demo, client, sandbox)
+            for name, demo in (("sms", sms), ("email", email))
+        ]
+        self._tell_verdict(exact=all(exact))
+        return all(exact)
+
+    async def _prepare(self, name: str, demo: DemoCampaign, client: OutreachClient) -> None:
+        """Everything up to READY."""
         await demo.create(client)
         self._step("Create", f"campaign {demo.campaign.id}")
         await self._bring_contacts(demo, client)
-        await self._look_ahead(demo, client)
-        await demo.run(client)
-        self._step("Run", "every message on its way")
-        await follow(client, demo.campaign.id, json=False, quiet=self._json)
-        accounts = await demo.account(client, sandbox)
-        problems = [*demo.problems(), *accounts.differences]
-        exact = accounts.exact and not problems
-        self._tell_accounts(demo, accounts, problems, exact=exact)
-        return exact
+        self.data[name] = await self._look_ahead(demo, client)
 
-    async def _bring_contacts(self, demo: DemoRun, client: OutreachClient) -> None:
+    async def _bring_contacts(self, demo: DemoCampaign, client: OutreachClient) -> None:
         with progress("Uploading", quiet=self._json) as update:
             upload = await demo.upload(client, lambda done, total: update(done, total, ""))
-        self._step("Upload", f"appointments.csv, {upload.size_bytes:,} bytes")
+        self._step("Upload", f"{demo.file_name}, {upload.size_bytes:,} bytes")
         self._print(render.upload_view(upload, demo.columns(upload)))
         with progress("Importing", quiet=self._json) as update:
             result = await demo.import_contacts(
@@ -99,26 +119,41 @@ class _View:
         if result.problems:
             self._print(render.problems_table(result.problems[:5]))
 
-    async def _look_ahead(self, demo: DemoRun, client: OutreachClient) -> None:
+    async def _look_ahead(self, demo: DemoCampaign, client: OutreachClient) -> dict[str, Any]:
         with progress("Estimating", quiet=self._json):
             estimate = await demo.estimate(client)
         self._step("Estimate", "what a run would do")
         self._print(render.estimate_view(estimate))
         preview = await client.preview_campaign(demo.campaign.id, message_number=1)
-        self._step("Preview", render.size_line(preview.sms.size))
-        self._print(Text(preview.sms.text, style="italic"))
-        self.data |= {"estimate": as_data(estimate), "preview": as_data(preview)}
+        if preview.HasField("sms"):
+            self._step("Preview", render.size_line(preview.sms.size))
+            self._print(Text(preview.sms.text, style="italic"))
+        else:
+            size = preview.email.size
+            self._step("Preview", f"{size.html_bytes:,} bytes of HTML, {size.text_bytes:,} of text")
+            self._print(Text(preview.email.subject, style="bold"))
+            self._print(Text(preview.email.text.strip(), style="italic"))
+            # The parts are told by their sizes; the HTML alone would fill screens.
+            preview.email.ClearField("html")
+        return {"estimate": as_data(estimate), "preview": as_data(preview)}
 
     def _introduce(self) -> None:
         if self._json:
             return
-        say("Nobody gets an SMS: a sandbox that speaks Twilio's API takes them.", style="dim")
+        say(
+            "Nobody gets anything: a sandbox that speaks Twilio's and SendGrid's API takes it.",
+            style="dim",
+        )
         timers = ", ".join(
             f"{timer.what} {render.duration(timer.demo_seconds)}"
             f" (normally {render.duration(timer.product_seconds)})"
             for timer in SHORT_TIMERS
         )
         say(f"Timers shortened for the demo: {timers}.", style="dim")
+
+    def _title(self, text: str) -> None:
+        if not self._json:
+            answers.print(Rule(Text(text, style="bold"), style="dim"))
 
     def _step(self, title: str, text: str) -> None:
         if not self._json:
@@ -128,11 +163,14 @@ class _View:
         if not self._json:
             answers.print(Padding(what, (0, 0, 0, 2)))
 
-    def _tell_accounts(
-        self, demo: DemoRun, accounts: Accounts, problems: list[str], *, exact: bool
-    ) -> None:
-        seconds = demo.run_seconds
-        self.data |= {
+    async def _account(
+        self, name: str, demo: DemoCampaign, client: OutreachClient, sandbox: SandboxClient
+    ) -> bool:
+        """Hold a campaign against the ledger and tell; whether all of it agrees."""
+        accounts = await demo.account(client, sandbox)
+        differences = [*demo.problems(), *accounts.differences]
+        exact = accounts.exact and not differences
+        self.data[name] |= {
             "campaign": as_data(demo.campaign),
             "accounts": [
                 {"status": line.status, "campaign": line.ours, "ledger": line.ledger}
@@ -140,18 +178,23 @@ class _View:
             ],
             "total": accounts.total,
             "sent_more_than_once": accounts.sent_more_than_once,
-            "differences": problems,
+            "differences": differences,
             "exact": exact,
-            "run_seconds": round(seconds, 1),
+            "run_seconds": round(demo.run_seconds, 1),
         }
-        self._step("Result", f"{render.status_text(demo.campaign.status)} in {seconds:.1f} s")
+        status = render.status_text(demo.campaign.status)
+        self._step("Result", f"{demo.campaign.name}: {status} in {demo.run_seconds:.1f} s")
         self._print(accounts_table(accounts))
-        for problem in problems:
-            say(f"  ✗ {problem}", style="red")
+        if not self._json:
+            for difference in differences:
+                say(f"  ✗ {difference}", style="red")
+        return exact
+
+    def _tell_verdict(self, *, exact: bool) -> None:
         if exact:
             verdict = Text(
                 "✓ Every message is accounted for: the counts add up, and equal the sandbox's"
-                " ledger; none was sent twice.",
+                " ledgers; none was sent twice.",
                 style="bold green",
             )
         else:

@@ -8,7 +8,7 @@ from enum import IntEnum
 import grpc
 
 from outreach.client.errors import CallError
-from outreach.v1 import campaign_pb2
+from outreach.v1 import campaign_pb2, message_pb2, test_send_pb2
 
 
 class ExitCode(IntEnum):
@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 3
     NOT_PERMITTED = 4
     UNAVAILABLE = 5
-    # The campaign is final and not everything went well.
+    # The campaign is final, or the test was sent, and not everything went well.
     ENDED_WITH_ERRORS = 6
     # A fault of this program or of the service.
     FAULT = 7
@@ -47,6 +47,21 @@ _BY_STATUS: Mapping[grpc.StatusCode, ExitCode] = {
 def exit_code_of_error(error: CallError) -> ExitCode:
     """The exit code for a refused or failed call."""
     return _BY_STATUS.get(error.code, ExitCode.FAULT)
+
+
+def exit_code_of_test(test: test_send_pb2.TestSend) -> ExitCode:
+    """The exit code for a test send: whether every message was handed over, or was not to be."""
+    if not_handed_over(test) or any(
+        message.status == message_pb2.MESSAGE_STATUS_FAILED for message in test.messages
+    ):
+        return ExitCode.ENDED_WITH_ERRORS
+    return ExitCode.OK
+
+
+def not_handed_over(test: test_send_pb2.TestSend) -> int:
+    """How many messages a sender still has to do with."""
+    waiting = (message_pb2.MESSAGE_STATUS_QUEUED, message_pb2.MESSAGE_STATUS_SENDING)
+    return sum(message.status in waiting for message in test.messages)
 
 
 def exit_code_of_end(status: campaign_pb2.CampaignStatus.ValueType) -> ExitCode:

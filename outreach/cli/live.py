@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
 from rich.console import Group, RenderableType
@@ -64,6 +65,14 @@ class LiveCampaign:
             case _:
                 return
         self._history.append((self._clock(), self.handed_over))
+
+    def lose(self) -> bool:
+        """The connection is gone for now; whether this is news, not another try that failed."""
+        if self.lost:
+            return False
+        self.lost = True
+        self.reconnects += 1
+        return True
 
     @property
     def final(self) -> bool:
@@ -136,6 +145,48 @@ class LiveCampaign:
         return Group(head, by_status, *notes)
 
 
+async def follow_together(
+    client: OutreachClient, campaign_ids: Mapping[str, str], *, quiet: bool
+) -> dict[str, LiveCampaign]:
+    """Watch several campaigns, by a title of each, below each other until all are final."""
+    views = {title: LiveCampaign() for title in campaign_ids}
+    in_place = remarks.is_terminal and not quiet
+    parts = [part for title, live in views.items() for part in (Text(title, style="bold"), live)]
+    shown = Live(Group(*parts), console=remarks, refresh_per_second=8)
+    with shown if in_place else nullcontext():
+        async with asyncio.TaskGroup() as tasks:
+            for title, live in views.items():
+                say_line = None if in_place or quiet else _line_sayer(title, live)
+                tasks.create_task(_take_until_final(client, campaign_ids[title], live, say_line))
+    return views
+
+
+async def _take_until_final(
+    client: OutreachClient,
+    campaign_id: str,
+    live: LiveCampaign,
+    say_line: Callable[[], None] | None,
+) -> None:
+    def on_reconnect(error: CallError) -> None:
+        if live.lose() and say_line:
+            say(f"Connection lost ({error.reason}); going on from the last token.")
+
+    responses = client.watch_campaign(campaign_id, on_reconnect=on_reconnect)
+    printed_seconds = 0.0
+    async for response in responses:
+        live.take(response)
+        if say_line and (live.final or time.monotonic() - printed_seconds >= LINE_INTERVAL_SECONDS):
+            printed_seconds = time.monotonic()
+            say_line()
+        if live.final:
+            break
+    await responses.aclose()
+
+
+def _line_sayer(title: str, live: LiveCampaign) -> Callable[[], None]:
+    return lambda: say(f"{title:<6} {live.line()}")
+
+
 async def follow(
     client: OutreachClient,
     campaign_id: str,
@@ -160,11 +211,7 @@ async def follow(
     live = LiveCampaign()
 
     def on_reconnect(error: CallError) -> None:
-        if live.lost:
-            return  # still the same loss: another try failed
-        live.lost = True
-        live.reconnects += 1
-        if not remarks.is_terminal and not quiet:
+        if live.lose() and not remarks.is_terminal and not quiet:
             say(f"Connection lost ({error.reason}); going on from the last token.")
 
     responses = client.watch_campaign(

@@ -28,12 +28,14 @@ def up(
     campaigns: Annotated[
         int, typer.Option(min=1, max=8, help="Processes of the campaign service.")
     ] = 1,
-    senders: Annotated[int, typer.Option(min=1, max=8, help="Processes of the SMS sender.")] = 1,
+    senders: Annotated[
+        int, typer.Option(min=1, max=8, help="Processes of each sender, SMS and email.")
+    ] = 1,
     port: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=PORT",
-            help="A port for campaign-1, sandbox, sender-sms-1, postgres, nats, …; else free ones.",
+            help="A port for campaign-1, sandbox, sender-sms-1, sender-email-1, …; else free ones.",
         ),
     ] = None,
     pace: Annotated[
@@ -44,7 +46,7 @@ def up(
     """Start everything on this machine, until Ctrl-C.
 
     PostgreSQL and NATS come from wheels; OUTREACH_POSTGRES_DSN and OUTREACH_NATS_URL, when set,
-    are used instead. Messages go to the sandbox: nobody gets an SMS.
+    are used instead. Messages go to the sandbox: nobody gets anything.
     """
     from outreach.cli.local_view import run_up
     from outreach.local.stack import StackOptions
@@ -53,6 +55,7 @@ def up(
         data_dir=data_dir,
         campaign_replicas=campaigns,
         sender_replicas=senders,
+        email_sender_replicas=senders,
         ports=dict(_port(text) for text in port or []),
         segments_per_second_max=pace,
     )
@@ -61,20 +64,21 @@ def up(
 
 def demo(
     contacts: Annotated[
-        int, typer.Option(min=1, max=290_000, help="Valid contacts in the example file.")
+        int, typer.Option(min=1, max=290_000, help="Valid contacts in each example file.")
     ] = 2_000,
     seed: Annotated[int, typer.Option(help="Makes another file, and other fates.")] = 1,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave everything running afterwards, until Ctrl-C.")
     ] = False,
     pace: Annotated[
-        int | None, typer.Option(min=1, help="Segments a second. [250, so that there is a show]")
+        int | None,
+        typer.Option(min=1, help="Segments, and emails, a second. [250, so that there is a show]"),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Send an example campaign to the sandbox and account for every message.
+    """Send an SMS and an email campaign to the sandbox and account for every message.
 
-    Exit code 0 only when the counts add up and equal the sandbox's ledger.
+    Exit code 0 only when the counts add up and equal the sandbox's ledgers.
     """
     from outreach.cli.demo_view import run_demo
 

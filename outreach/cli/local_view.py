@@ -59,7 +59,8 @@ def print_addresses(stack: LocalStack) -> None:
     for name, value in (
         ("gRPC API", "  ".join(stack.addresses)),
         ("sandbox", stack.sandbox_url),
-        ("webhooks", "  ".join(stack.webhook_urls)),
+        ("emails sent", f"{stack.sandbox_url}/sandbox/emails"),
+        ("webhooks", "  ".join([*stack.webhook_urls, *stack.email_urls])),
         ("PostgreSQL", _without_password(stack.postgres_dsn)),
         ("NATS", _without_password(stack.nats_url)),
         ("logs", str(stack.log_dir)),

@@ -61,10 +61,12 @@ _HINTS: Mapping[str, str] = {
     "CREDENTIAL_INVALID": "Check --api-key or OUTREACH_API_KEY.",
     "CHANNEL_BUSY": "Follow the running one with `outreach campaign watch <its id>`.",
     "ETAG_MISMATCH": "Look at it again with `outreach campaign show`, then repeat.",
+    "ATTACHMENT_TYPE_BLOCKED": "Put it on a web page, and a link to it into the email.",
+    "ATTACHMENTS_TOO_LARGE": "See what there is with `outreach attachments list`.",
     "CONSENT_NOT_CONFIRMED": "Say --consent once it is true.",
     "DISCLAIMER_NOT_ACCEPTED": "Read it with `outreach campaign run` in a terminal.",
     "MAPPING_NO_DESTINATION": "Say which column has the recipients: --column NAME=destination.",
-    "NO_VALID_ROWS": "Numbers must be E.164, as in +14155550123.",
+    "NO_VALID_ROWS": "Numbers must be E.164, as in +14155550123; addresses as in ada@example.com.",
 }
 
 

@@ -36,7 +36,8 @@ def _bar(title: str) -> Iterator[Update]:
         TextColumn("{task.description:<10}"),
         BarColumn(bar_width=32),
         TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[note]}", style="dim"),
+        # A note may have the name of a file in it, whose brackets are no markup.
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=remarks, transient=True) as bars:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
 from rich.console import Group, RenderableType
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from outreach.cli import names
-from outreach.v1 import campaign_pb2, contact_pb2, message_pb2
+from outreach.v1 import attachment_pb2, campaign_pb2, contact_pb2, message_pb2, test_send_pb2
 
 # In the order in which a message goes through them; also the order of every table.
 COUNT_STYLES: Mapping[str, str] = {
@@ -89,8 +90,7 @@ def campaign_view(campaign: campaign_pb2.Campaign) -> RenderableType:
         ("description", campaign.description),
         ("channel", names.channel(campaign.channel)),
         ("status", status_text(campaign.status)),
-        ("text", campaign.sms.body),
-        ("from", campaign.sms.sender.messaging_service_sid or getattr(campaign.sms.sender, "from")),
+        *(_email_rows(campaign) if campaign.HasField("email") else _sms_rows(campaign.sms)),
         ("missing values", _MISSING_POLICIES.get(campaign.missing_variable_policy, "")),
         ("contacts", contacts_line(campaign.contacts)),
         ("columns", ", ".join(map(_column, campaign.columns))),
@@ -110,6 +110,7 @@ def campaign_view(campaign: campaign_pb2.Campaign) -> RenderableType:
         Text(f"! {problem.description} ({problem.reason})", style="yellow")
         for problem in campaign.template_problems
     ]
+    parts += [Text(warning_line(warning), style="yellow") for warning in campaign.template_warnings]
     if campaign.counts.total:
         parts.append(counts_table(campaign.counts))
     return Group(*parts)
@@ -185,6 +186,21 @@ def problems_table(problems: Iterable[contact_pb2.ContactProblem]) -> Table:
     return table
 
 
+def attachments_table(attachments: Iterable[attachment_pb2.Attachment]) -> Table:
+    """One file a line, in the order in which they were added; ids are never cut."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("id", no_wrap=True, min_width=_ID_WIDTH)
+    table.add_column("name", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("type", overflow="fold")
+    for attachment in attachments:
+        size = decimal(attachment.size_bytes)
+        table.add_row(
+            attachment.id, Text(attachment.file_name), size, Text(attachment.content_type)
+        )
+    return table
+
+
 def messages_table(messages: Iterable[message_pb2.Message], *, width: int) -> Table:
     """One message a line; a narrow terminal gets fewer columns."""
     wide = width >= _WIDE
@@ -209,6 +225,26 @@ def messages_table(messages: Iterable[message_pb2.Message], *, width: int) -> Ta
             attempt, segments = str(message.attempt or ""), str(message.segments or "")
             cells += [attempt, segments, when(message.update_time)]
         table.add_row(*cells)
+    return table
+
+
+def test_send_table(messages: Iterable[test_send_pb2.TestMessage], *, width: int) -> Table:
+    """One recipient a line; the provider's id where there is room."""
+    wide = width >= _WIDE
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("recipient", "status", "reason", "code"):
+        table.add_column(column, no_wrap=True)
+    if wide:
+        table.add_column("provider's id", no_wrap=True)
+    for message in messages:
+        status = names.message_status(message.status)
+        cells: list[str | Text] = [
+            Text(message.recipient),
+            Text(status, style=COUNT_STYLES.get(status.lower(), "")),
+            names.failure_reason(message.failure_reason),
+            Text(message.provider_code),
+        ]
+        table.add_row(*cells, *([Text(message.provider_message_id)] if wide else []))
     return table
 
 
@@ -242,7 +278,38 @@ def estimate_view(estimate: campaign_pb2.EstimateCampaignResponse) -> Renderable
             grid.add_row("cost", f"{cost.amount_micros / 1e6:,.2f} {cost.currency_code}")
         if sms.HasField("sending_time"):
             grid.add_row("sending takes", duration(sms.sending_time.ToSeconds()))
+    if estimate.HasField("email"):
+        email = estimate.email
+        grid.add_row("template", email_size_line(email.template))
+        if email.attachments_bytes:
+            grid.add_row("attachments", file_size(email.attachments_bytes))
+        if email.HasField("sending_time"):
+            grid.add_row("sending takes", duration(email.sending_time.ToSeconds()))
     return grid
+
+
+def email_size_line(size: campaign_pb2.EmailSize) -> str:
+    """An email's size, as in "HTML 12.3 KB, text 1.0 KB"."""
+    return f"HTML {file_size(size.html_bytes)}, text {file_size(size.text_bytes)}"
+
+
+def warning_line(warning: campaign_pb2.TemplateWarning) -> str:
+    """What an author should look at."""
+    return f"? {warning.description} ({warning.code})"
+
+
+def address(of: campaign_pb2.EmailAddress) -> str:
+    """`News <news@example.com>`."""
+    return f"{of.display_name} <{of.address}>" if of.display_name else of.address
+
+
+def file_size(size_bytes: int) -> str:
+    """Bytes as people say them; a KB has 1,024, as in Gmail's limit."""
+    if size_bytes < 1024:
+        return quantity(size_bytes, "byte")
+    if size_bytes < 1024 * 1024:
+        return f"{size_bytes / 1024:.1f} KB"
+    return f"{size_bytes / (1024 * 1024):.1f} MB"
 
 
 def size_line(size: campaign_pb2.SmsSize) -> str:
@@ -264,6 +331,32 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def _sms_rows(sms: campaign_pb2.SmsContent) -> list[tuple[str, str | Text]]:
+    sender = sms.sender.messaging_service_sid or getattr(sms.sender, "from")
+    return [("text", sms.body), ("from", sender)]
+
+
+def _email_rows(campaign: campaign_pb2.Campaign) -> list[tuple[str, str | Text]]:
+    email = campaign.email
+    return [
+        ("subject", email.subject),
+        ("preheader", email.preheader),
+        ("from", address(getattr(email, "from"))),
+        ("reply to", address(email.reply_to)),
+        ("body", _body_line(email)),
+        ("plain text", f"given, {file_size(len(email.text.encode()))}" if email.text else ""),
+        ("size", email_size_line(campaign.email_size) if campaign.HasField("email_size") else ""),
+    ]
+
+
+def _body_line(email: campaign_pb2.EmailContent) -> str:
+    form = email.WhichOneof("body")
+    if form == "blocks":
+        return quantity(len(email.blocks.blocks), "block")
+    code = email.mjml if form == "mjml" else email.html
+    return f"{form.upper()}, {file_size(len(code.encode()))}" if form else ""
 
 
 def _column(column: campaign_pb2.ContactColumn) -> str:

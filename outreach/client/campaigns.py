@@ -35,7 +35,11 @@ class CampaignCalls(Connection):
         validate_only: bool = False,
         request_id: str | None = None,
     ) -> campaign_pb2.Campaign:
-        """Create a campaign; give the content of its channel, `sms` or `email`, or none yet."""
+        """Create a campaign; give the content of its channel, `sms` or `email`, or none yet.
+
+        An email that is not finished is kept all the same: `template_problems` says what is missing,
+        `template_warnings` what to look at.
+        """
         campaign = campaign_pb2.Campaign(
             name=name,
             channel=channel,
@@ -114,9 +118,10 @@ class CampaignCalls(Connection):
     ) -> campaign_pb2.Campaign:
         """Change what is given and leave the rest.
 
-        `update_mask` names paths, to change less than what is given (`["sms.body"]`) or to empty
-        a field; without it every argument that is not None counts. With an `etag` the change is
-        refused (ETAG_MISMATCH) when the campaign is not that one any more.
+        `update_mask` names paths, to change less than what is given (`["sms.body"]`,
+        `["email.mjml"]` for another body of an email) or to empty a field; without it every
+        argument that is not None counts. With an `etag` the change is refused (ETAG_MISMATCH)
+        when the campaign is not that one any more.
         """
         changes = {
             "name": name,

@@ -1,12 +1,16 @@
 """The client as one object."""
 
+from outreach.client.attachments import AttachmentCalls
 from outreach.client.campaigns import CampaignCalls
 from outreach.client.contacts import ContactCalls
 from outreach.client.messages import MessageCalls
+from outreach.client.test_sends import TestSendCalls
 from outreach.client.watches import WatchCalls
 
 
-class OutreachClient(CampaignCalls, ContactCalls, MessageCalls, WatchCalls):
+class OutreachClient(
+    CampaignCalls, ContactCalls, AttachmentCalls, MessageCalls, TestSendCalls, WatchCalls
+):
     """Every call of the public API as a method; an async context manager.
 
     Made inside a running event loop and used from that loop only; one client may carry any number

@@ -11,13 +11,15 @@ from uuid import uuid4
 
 import grpc
 import stamina
+from google.protobuf.message import Message
 
 from outreach.client.errors import CallError, call_error
+from outreach.client.sizes import check_size
 from outreach.rpc.channel import bearer, create_channel
 from outreach.rpc.options import channel_options
 
 _TLS_PREFIX = "https://"
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=Message)
 Request_contra = TypeVar("Request_contra", contravariant=True)
 Answer = TypeVar("Answer")
 Answer_co = TypeVar("Answer_co", covariant=True)
@@ -31,6 +33,7 @@ class Timeouts:
     Attributes:
         call_seconds: one try of a call with one answer.
         estimate_seconds: one try of an estimate, which reads every contact.
+        test_send_seconds: one try of a test send, which waits up to 20 s for its messages.
         transfer_seconds: one try of an upload, an import or a download.
         retry_seconds_max: after this a call that finds the service unavailable is given up.
         silence_seconds_max: a watch that heard nothing for so long connects anew; the service
@@ -39,6 +42,7 @@ class Timeouts:
 
     call_seconds: float = 15.0
     estimate_seconds: float = 120.0
+    test_send_seconds: float = 30.0
     transfer_seconds: float = 900.0
     retry_seconds_max: float = 30.0
     silence_seconds_max: float = 40.0
@@ -119,6 +123,7 @@ class Connection:
         timeout_seconds: float | None = None,
     ) -> Answer:
         """One call with one answer; repeated with the same request while unavailable."""
+        check_size(request)
         timeout = timeout_seconds or self.timeouts.call_seconds
 
         async def once() -> Answer:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -12,16 +10,18 @@ import grpc
 
 from outreach.client.connection import Connection, new_request_id
 from outreach.client.errors import CallError, call_error
+from outreach.client.uploads import (
+    Source,
+    UploadProgress,
+    chunks_of,
+    framed,
+    size_of,
+    uploaded,
+)
 from outreach.v1 import contact_pb2, contact_pb2_grpc
 
-CHUNK_BYTES_MAX = 64 * 1024
-_READ_BYTES = 1024 * 1024
-# What grpc.aio says in place of the service's status (its call.pyx, `set_internal_error`).
-_STATUS_LOST = "Internal error from Core"
 _PROBLEMS_PAGE_SIZE_MAX = 1_000
 
-# Called with the bytes given to the connection so far, and the size when it is known.
-UploadProgress = Callable[[int, int | None], None]
 ImportProgress = Callable[[contact_pb2.ImportProgress], None]
 
 
@@ -31,7 +31,7 @@ class ContactCalls(Connection):
     async def upload_contacts(
         self,
         campaign_id: str,
-        source: Path | bytes | AsyncIterator[bytes],
+        source: Source,
         *,
         consent_confirmed: bool,
         file_name: str | None = None,
@@ -56,11 +56,10 @@ class ContactCalls(Connection):
             size_bytes: of an iterator's file, when known; a shorter file is then refused.
             on_progress: called after each chunk.
         """
+        if isinstance(source, Path | bytes):
+            size_bytes = await size_of(source)
         if isinstance(source, Path):
-            size_bytes = (await asyncio.to_thread(source.stat)).st_size
             file_name = file_name or source.name
-        elif isinstance(source, bytes):
-            size_bytes = len(source)
         header = contact_pb2.UploadHeader(
             campaign_id=campaign_id,
             consent_confirmed=consent_confirmed,
@@ -74,26 +73,12 @@ class ContactCalls(Connection):
             call = self._contacts.UploadContacts(
                 timeout=self.timeouts.transfer_seconds, metadata=self._metadata
             )
-            frames = _frames(header, _pieces(source), size_bytes, on_progress)
-            writing = asyncio.create_task(_write_all(call, frames))
-            over = asyncio.create_task(call.code())
-            try:
-                # The call may end while the source gives nothing: a lost connection, a closed client.
-                await asyncio.wait({writing, over}, return_when=asyncio.FIRST_COMPLETED)
-                if writing.done():
-                    writing.result()
-                return await call
-            except grpc.aio.AioRpcError as error:
-                raise _upload_error(error) from error
-            except asyncio.CancelledError:
-                if not call.cancelled() or _is_cancelled():
-                    raise
-                raise _client_closed() from None
-            finally:
-                call.cancel()
-                writing.cancel()
-                over.cancel()
-                await asyncio.gather(writing, over, return_exceptions=True)
+            frames = framed(
+                contact_pb2.UploadContactsRequest(header=header),
+                chunks_of(source, size_bytes, on_progress),
+                lambda chunk: contact_pb2.UploadContactsRequest(chunk=chunk),
+            )
+            return await uploaded(call, frames)
 
         if isinstance(source, Path | bytes):
             return await self._repeat(once)
@@ -195,82 +180,3 @@ class ContactCalls(Connection):
     @cached_property
     def _contacts(self) -> contact_pb2_grpc.ContactServiceAsyncStub:
         return contact_pb2_grpc.ContactServiceStub(self._channel)
-
-
-async def _frames(
-    header: contact_pb2.UploadHeader,
-    pieces: AsyncGenerator[bytes],
-    size_bytes: int | None,
-    on_progress: UploadProgress | None,
-) -> AsyncGenerator[contact_pb2.UploadContactsRequest]:
-    """The header, then the file in chunks of at most `CHUNK_BYTES_MAX`."""
-    yield contact_pb2.UploadContactsRequest(header=header)
-    sent_bytes = 0
-    async with aclosing(pieces):
-        async for piece in pieces:
-            for start in range(0, len(piece), CHUNK_BYTES_MAX):
-                chunk = piece[start : start + CHUNK_BYTES_MAX]
-                yield contact_pb2.UploadContactsRequest(chunk=chunk)
-                sent_bytes += len(chunk)
-                if on_progress is not None:
-                    on_progress(sent_bytes, size_bytes)
-
-
-async def _write_all(
-    call: grpc.aio.StreamUnaryCall[contact_pb2.UploadContactsRequest, contact_pb2.ContactUpload],
-    frames: AsyncGenerator[contact_pb2.UploadContactsRequest],
-) -> None:
-    """Write every frame, or as many as the service wants: it may refuse before the last one.
-
-    gRPC is not given the iterator: a refusal would leave it running inside gRPC's own task, and
-    an error of the source (a file that can't be read) would become a mere cancellation.
-    """
-    async with aclosing(frames):
-        async for frame in frames:
-            try:
-                await call.write(frame)
-            except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-                return  # the call is over; awaiting it tells why
-    await call.done_writing()
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _client_closed() -> CallError:
-    return CallError(
-        "CANCELLED", "The client was closed during the upload.", code=grpc.StatusCode.CANCELLED
-    )
-
-
-def _upload_error(error: grpc.aio.AioRpcError) -> CallError:
-    """The refusal; UNAVAILABLE where gRPC lost it.
-
-    A write that meets the end of the call makes grpc.aio forget the status that was just
-    received. An upload may be repeated, and the repeat is told.
-    """
-    if error.code() is grpc.StatusCode.INTERNAL and error.details() == _STATUS_LOST:
-        return CallError(
-            "UNAVAILABLE",
-            "The service ended the upload early, and its reason was lost on the way.",
-            code=grpc.StatusCode.UNAVAILABLE,
-        )
-    return call_error(error)
-
-
-async def _pieces(source: Path | bytes | AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    if isinstance(source, bytes):
-        yield source
-    elif isinstance(source, Path):
-        # Not in a thread: a cancellation while it opens would leave the file open.
-        file = source.open("rb")
-        try:
-            while piece := await asyncio.to_thread(file.read, _READ_BYTES):
-                yield piece
-        finally:
-            file.close()
-    else:
-        async for piece in source:
-            yield piece

@@ -1,9 +1,12 @@
 """An email made of blocks, as the visual editor and the API give it.
 
-All texts and URLs may hold placeholders, and are plain: what looks like markup is text.
+All texts and URLs may hold placeholders, and are plain: what looks like markup is text. What is not
+given (None, or an empty text of a style) stays so, and means its default.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 Alignment = Literal["left", "center", "right"]
@@ -21,11 +24,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """`level` 1 to 3."""
+    """`level` 1 to 3; None: 1."""
 
     text: str
-    level: int = 1
-    align: Alignment = "left"
+    level: int | None = None
+    align: Alignment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Paragraph:
     """The text block."""
 
     spans: tuple[Span, ...]
-    align: Alignment = "left"
+    align: Alignment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Button:
 
     label: str
     url: str
-    align: Alignment = "center"
+    align: Alignment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Image:
     alt: str = ""
     link: str = ""
     width_px: int | None = None
-    align: Alignment = "center"
+    align: Alignment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,9 @@ class Divider:
 
 @dataclass(frozen=True, slots=True)
 class Spacer:
-    """Empty room, 1 to 200 px high."""
+    """Empty room, 1 to 200 px high; None: 20."""
 
-    height_px: int = 20
+    height_px: int | None = None
 
 
 SimpleBlock = Heading | Paragraph | Button | Image | Divider | Spacer
@@ -85,14 +88,29 @@ Block = SimpleBlock | Columns
 class EmailStyle:
     """Colours are `#rrggbb`; `width_px` 320 to 800; `font_family` as CSS lists it."""
 
-    width_px: int = 600
-    font_family: str = "Helvetica, Arial, sans-serif"
-    text_color: str = "#222222"
-    link_color: str = "#1155cc"
-    page_color: str = "#f4f4f4"
-    content_color: str = "#ffffff"
-    button_color: str = "#1155cc"
-    button_text_color: str = "#ffffff"
+    width_px: int | None = None
+    font_family: str = ""
+    text_color: str = ""
+    link_color: str = ""
+    page_color: str = ""
+    content_color: str = ""
+    button_color: str = ""
+    button_text_color: str = ""
+
+
+WIDTH_PX_DEFAULT = 600
+#: The texts of a style that are not given.
+STYLE_DEFAULTS: Mapping[str, str] = MappingProxyType(
+    {
+        "font_family": "Helvetica, Arial, sans-serif",
+        "text_color": "#222222",
+        "link_color": "#1155cc",
+        "page_color": "#f4f4f4",
+        "content_color": "#ffffff",
+        "button_color": "#1155cc",
+        "button_text_color": "#ffffff",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

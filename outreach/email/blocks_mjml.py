@@ -1,9 +1,15 @@
-"""Blocks into MJML. Every text is escaped here; every fault names its block."""
+"""Blocks into MJML. Every text is escaped here; every fault names its block, by the path that it has in
+the public protos (`blocks[2].image.width_px`).
+"""
 
 import html
 import re
 
+from outreach.email.block_texts import kind_of
 from outreach.email.blocks import (
+    STYLE_DEFAULTS,
+    WIDTH_PX_DEFAULT,
+    Alignment,
     Block,
     Blocks,
     Button,
@@ -22,6 +28,7 @@ from outreach.errors import Violation
 
 BLOCKS_MAX = 500
 SPACER_HEIGHT_PX_MAX = 200
+SPACER_HEIGHT_PX_DEFAULT = 20
 
 _HEADING_SIZES_PX = {1: 28, 2: 22, 3: 18}
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -35,8 +42,8 @@ def blocks_to_mjml(source: Blocks, field: str, marks: Marks) -> str:
     MJML is then not to be used.
     """
     writer = _Writer(marks)
-    style = source.style
-    writer.check_style(style, f"{field}.style")
+    style = writer.style(source.style, f"{field}.style")
+    width_px = WIDTH_PX_DEFAULT if source.style.width_px is None else source.style.width_px
     if not source.blocks:
         writer.refuse(field, "TEMPLATE_EMPTY", "Add at least one block.")
     if sum(map(_blocks_in, source.blocks)) > BLOCKS_MAX:
@@ -48,14 +55,14 @@ def blocks_to_mjml(source: Blocks, field: str, marks: Marks) -> str:
     )
     return (
         "<mjml><mj-head><mj-attributes>"
-        f'<mj-all font-family="{style.font_family}" />'
-        f'<mj-text color="{style.text_color}" font-size="16px" line-height="1.5" />'
-        f'<mj-button background-color="{style.button_color}" color="{style.button_text_color}" />'
+        f'<mj-all font-family="{style["font_family"]}" />'
+        f'<mj-text color="{style["text_color"]}" font-size="16px" line-height="1.5" />'
+        f'<mj-button background-color="{style["button_color"]}" color="{style["button_text_color"]}" />'
         '<mj-section padding="0" /><mj-column padding="0" />'
         "</mj-attributes>"
-        f'<mj-style inline="inline">a.text-link {{ color: {style.link_color}; }}</mj-style>'
-        f'</mj-head><mj-body width="{style.width_px}px" background-color="{style.page_color}">'
-        f'<mj-wrapper background-color="{style.content_color}" padding="16px 0">{body}</mj-wrapper>'
+        f'<mj-style inline="inline">a.text-link {{ color: {style["link_color"]}; }}</mj-style>'
+        f'</mj-head><mj-body width="{width_px}px" background-color="{style["page_color"]}">'
+        f'<mj-wrapper background-color="{style["content_color"]}" padding="16px 0">{body}</mj-wrapper>'
         "</mj-body></mjml>"
     )
 
@@ -68,6 +75,7 @@ def _section(writer: "_Writer", block: Block, path: str) -> str:
     if not isinstance(block, Columns):
         content = f"<mj-column>{writer.block(block, path)}</mj-column>"
         return f"<mj-section>{content}</mj-section>"
+    path = f"{path}.{kind_of(block)}"
     if not 2 <= len(block.columns) <= 4:
         writer.refuse(f"{path}.columns", "FIELD_OUT_OF_RANGE", "Give two to four columns.")
     columns = []
@@ -90,6 +98,7 @@ class _Writer:
         self._marks.violations.append(Violation(field, reason, text))
 
     def block(self, block: SimpleBlock, path: str) -> str:
+        path = f"{path}.{kind_of(block)}"
         match block:
             case Heading():
                 return self._heading(block, path)
@@ -98,10 +107,12 @@ class _Writer:
                     self._span(span, f"{path}.spans[{index}]")
                     for index, span in enumerate(block.spans)
                 )
-                return f'<mj-text align="{self._align(block.align, path)}">{content}</mj-text>'
+                return (
+                    f'<mj-text align="{self._align(block.align, path, "left")}">{content}</mj-text>'
+                )
             case Button():
                 return (
-                    f'<mj-button align="{self._align(block.align, path)}" '
+                    f'<mj-button align="{self._align(block.align, path, "center")}" '
                     f'href="{self._url(block.url, f"{path}.url", _LINK)}" font-size="16px">'
                     f"{self._text(block.label, f'{path}.label', is_required=True)}</mj-button>"
                 )
@@ -110,35 +121,36 @@ class _Writer:
             case Divider():
                 return '<mj-divider border-width="1px" border-color="#cccccc" />'
             case Spacer():
-                self._range(block.height_px, 1, SPACER_HEIGHT_PX_MAX, f"{path}.height_px")
-                return f'<mj-spacer height="{block.height_px}px" />'
+                height_px = block.height_px
+                if height_px is None:
+                    height_px = SPACER_HEIGHT_PX_DEFAULT
+                self._range(height_px, 1, SPACER_HEIGHT_PX_MAX, f"{path}.height_px")
+                return f'<mj-spacer height="{height_px}px" />'
 
-    def check_style(self, style: EmailStyle, path: str) -> None:
-        self._range(style.width_px, 320, 800, f"{path}.width_px")
-        for name in (
-            "text_color",
-            "link_color",
-            "page_color",
-            "content_color",
-            "button_color",
-            "button_text_color",
-        ):
-            if _COLOR.fullmatch(getattr(style, name)) is None:
+    def style(self, style: EmailStyle, path: str) -> dict[str, str]:
+        """The texts of the style, with defaults for those that are not given."""
+        if style.width_px is not None:
+            self._range(style.width_px, 320, 800, f"{path}.width_px")
+        texts = {name: getattr(style, name) or default for name, default in STYLE_DEFAULTS.items()}
+        for name, text in texts.items():
+            if name != "font_family" and _COLOR.fullmatch(text) is None:
                 self.refuse(f"{path}.{name}", "FIELD_INVALID", "A colour is written #rrggbb.")
-        if _FONT_FAMILY.fullmatch(style.font_family) is None:
+        if _FONT_FAMILY.fullmatch(texts["font_family"]) is None:
             self.refuse(
                 f"{path}.font_family",
                 "FIELD_INVALID",
                 "List the fonts by name, separated by commas.",
             )
+        return texts
 
     def _heading(self, block: Heading, path: str) -> str:
-        self._range(block.level, 1, 3, f"{path}.level")
-        level = min(max(block.level, 1), 3)
+        level = 1 if block.level is None else block.level
+        self._range(level, 1, 3, f"{path}.level")
+        level = min(max(level, 1), 3)
         text = self._text(block.text, f"{path}.text", is_required=True)
         size = _HEADING_SIZES_PX[level]
         return (
-            f'<mj-text align="{self._align(block.align, path)}" font-size="{size}px" '
+            f'<mj-text align="{self._align(block.align, path, "left")}" font-size="{size}px" '
             f'line-height="1.25"><h{level} style="margin:0;font-size:{size}px;">{text}</h{level}>'
             "</mj-text>"
         )
@@ -163,7 +175,7 @@ class _Writer:
         if block.link:
             link = f' href="{self._url(block.link, f"{path}.link", _LINK)}"'
         return (
-            f'<mj-image align="{self._align(block.align, path)}" '
+            f'<mj-image align="{self._align(block.align, path, "center")}" '
             f'src="{self._url(block.url, f"{path}.url", _PICTURE)}" '
             f'alt="{self._text(block.alt, f"{path}.alt")}"{width}{link} />'
         )
@@ -178,7 +190,9 @@ class _Writer:
 
     def _url(self, url: str, path: str, form: re.Pattern[str]) -> str:
         marked = self._marks.mark(url.strip(), path)
-        if self._marks.pattern.match(marked) is None and form.fullmatch(marked) is None:
+        if not marked:
+            self.refuse(path, "FIELD_REQUIRED", "Give a URL.")
+        elif self._marks.pattern.match(marked) is None and form.fullmatch(marked) is None:
             kinds = (
                 "an https:// or cid: URL"
                 if form is _PICTURE
@@ -187,10 +201,10 @@ class _Writer:
             self.refuse(path, "FIELD_INVALID", f"Give {kinds}, or begin with a placeholder.")
         return html.escape(marked)
 
-    def _align(self, align: str, path: str) -> str:
-        if align not in {"left", "center", "right"}:
-            self.refuse(f"{path}.align", "FIELD_INVALID", "Align left, center or right.")
-        return align
+    def _align(self, align: Alignment | None, path: str, default: Alignment) -> str:
+        if align not in {None, "left", "center", "right"}:
+            self.refuse(f"{path}.alignment", "FIELD_INVALID", "Align left, center or right.")
+        return align or default
 
     def _range(self, number: int, least: int, most: int, path: str) -> None:
         if not least <= number <= most:

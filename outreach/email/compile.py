@@ -10,8 +10,9 @@ from outreach.email.blocks_mjml import blocks_to_mjml
 from outreach.email.compiled import CLIPPED_ABOVE_BYTES, CompiledEmail
 from outreach.email.css import count_selectors
 from outreach.email.document import SplitDocument, UnreadableDocument, split_document
-from outreach.email.findings import EmailWarning, InvalidEmail
+from outreach.email.findings import EmailWarning, InvalidEmail, bounded
 from outreach.email.headers import check_subject
+from outreach.email.limits import PREHEADER_CHARACTERS_MAX, EmailLimits
 from outreach.email.marks import UNSUBSCRIBE_URL, Marks
 from outreach.email.mjml import BrokenMjml, compile_mjml
 from outreach.email.nesting import is_too_deep
@@ -20,22 +21,6 @@ from outreach.email.plain_text import text_of
 from outreach.email.sanitising import sanitise_body
 from outreach.email.shell import wrap
 from outreach.errors import Violation
-
-PREHEADER_CHARACTERS_MAX = 500
-
-
-@dataclass(frozen=True, slots=True)
-class EmailLimits:
-    """Sizes are of UTF-8. `source_bytes_max` holds for the HTML, MJML or blocks, and for the given
-    plain-text part; `html_bytes_max` for what becomes of it. Compiling takes about 0.5 s for each 10,000 tags.
-    """
-
-    source_bytes_max: int = 1_000_000
-    html_bytes_max: int = 2_000_000
-    depth_max: int = 200
-    tags_max: int = 40_000
-    #: Selectors times tags: that many matches are tried, some 20 million a second.
-    selector_matches_max: int = 40_000_000
 
 
 def new_salt() -> str:
@@ -62,10 +47,18 @@ def compile_email(
     own. `field` begins the paths of violations and warnings.
     """
     given = _Given(source, subject, preheader, text, field, limits or EmailLimits())
-    violations = given.check()
-    if violations:
-        raise InvalidEmail(violations)
-    return _Compilation(given, Marks(_unused_salt(given, salt)), variable_names, language).run()
+    faults = given.check_lines()
+    unreadable = given.check_texts()
+    if unreadable:
+        raise InvalidEmail([*unreadable, *faults])
+    marks = Marks(_unused_salt(given, salt))
+    try:
+        email = _Compilation(given, marks, variable_names, language).run()
+    except InvalidEmail as error:
+        raise InvalidEmail([*faults, *error.violations]) from None
+    if faults:
+        raise InvalidEmail(faults)
+    return email
 
 
 def _unused_salt(given: "_Given", salt: Callable[[], str]) -> str:
@@ -92,15 +85,9 @@ class _Given:
         code = repr(self.source) if isinstance(self.source, Blocks) else self.source.code
         return code, self.subject, self.preheader, self.text
 
-    def check(self) -> list[Violation]:
-        """What refuses the template before it is read."""
-        code, *_ = self.texts()
-        violations = [
-            _too_long(field, self.limits.source_bytes_max)
-            for field, part in ((self.source_field, code), (f"{self.field}.text", self.text))
-            if _bytes(part) > self.limits.source_bytes_max
-        ]
-        violations += check_subject(f"{self.field}.subject", self.subject)
+    def check_lines(self) -> list[Violation]:
+        """What is wrong with subject and preheader; the rest can be compiled all the same."""
+        violations = check_subject(f"{self.field}.subject", self.subject)
         if len(self.preheader) > PREHEADER_CHARACTERS_MAX:
             rule = f"At most {PREHEADER_CHARACTERS_MAX:,} characters; this has"
             violations.append(
@@ -110,6 +97,16 @@ class _Given:
                     f"{rule} {len(self.preheader):,}.",
                 )
             )
+        return violations
+
+    def check_texts(self) -> list[Violation]:
+        """What refuses the template before it is read."""
+        code, *_ = self.texts()
+        violations = [
+            _too_long(field, self.limits.source_bytes_max)
+            for field, part in ((self.source_field, code), (f"{self.field}.text", self.text))
+            if _bytes(part) > self.limits.source_bytes_max
+        ]
         for field, part in (
             (self.source_field, code),
             (f"{self.field}.preheader", self.preheader),
@@ -161,7 +158,7 @@ class _Compilation:
         plain = placing.in_text(text) if text else placing.to_text(text_of(body))
         subject = placing.in_header(subject)
         self._check_placed(placing, whole, plain)
-        return CompiledEmail(subject, whole, plain, hidden, placing.tags(), tuple(self._warnings))
+        return CompiledEmail(subject, whole, plain, hidden, placing.tags(), bounded(self._warnings))
 
     def _markup(self) -> str:
         """The source as HTML with marks; raises InvalidEmail."""

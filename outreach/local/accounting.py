@@ -12,6 +12,8 @@ from outreach.v1.message_pb2 import MessageStatus
 
 # Twilio's code for a recipient that had opted out (product rule: OPTED_OUT, no failure).
 _OPTED_OUT_CODE = 21610
+# SendGrid's word for the same.
+_UNSUBSCRIBED = "Unsubscribed Address"
 _DIFFERENCES_SHOWN_MAX = 20
 
 
@@ -95,6 +97,67 @@ def hold_accounts(
         sent_more_than_once=sum(ledger_totals[name] for name in again),
         differences=tuple(differences[:_DIFFERENCES_SHOWN_MAX]),
     )
+
+
+def hold_email_accounts(
+    messages: Iterable[message_pb2.Message],
+    ledger_rows: Iterable[Mapping[str, Any]],
+    ledger_totals: Mapping[str, Any],
+    *,
+    refused: frozenset[str],
+) -> Accounts:
+    """Compare a final email campaign with the ledger of exactly this campaign.
+
+    Args:
+        messages: all messages of the campaign.
+        ledger_rows: all emails that the sandbox accepted.
+        ledger_totals: its totals.
+        refused: addresses, in lower case, that the sandbox refuses by name, so that none of them
+            may be in its ledger.
+    """
+    rows = {row["email"].lower(): row for row in ledger_rows}
+    ours: Counter[str] = Counter()
+    ledger: Counter[str] = Counter(_expected_email(row) for row in rows.values())
+    differences: list[str] = []
+    for message in messages:
+        status = MessageStatus.Name(message.status).removeprefix("MESSAGE_STATUS_")
+        ours[status] += 1
+        recipient = message.recipient.lower()
+        row = rows.pop(recipient, None)
+        expected = "FAILED" if row is None and recipient in refused else _expected_email(row)
+        if expected != status:
+            told = expected or "not in it"
+            differences.append(f"message {message.number} is {status}; by the ledger it is {told}")
+    differences += [
+        f"the ledger has {row['sg_message_id']}, of no message" for row in rows.values()
+    ]
+    again = "attempts_accepted_more_than_once", "recipients_accepted_more_than_once"
+    failed_later = ledger["FAILED"]
+    sources = {
+        "DELIVERED": (ledger["DELIVERED"], "delivered"),
+        "FAILED": (
+            failed_later + len(refused),
+            f"{failed_later} bounced or dropped, {len(refused)} refused at once",
+        ),
+        "OPTED_OUT": (ledger["OPTED_OUT"], f"dropped: {_UNSUBSCRIBED}"),
+    }
+    lines = [Line(status, ours[status], *known) for status, known in sources.items()]
+    lines += [Line(s, n, 0, "") for s, n in sorted(ours.items()) if s not in sources]
+    return Accounts(
+        lines=tuple(lines),
+        total=sum(ours.values()),
+        sent_more_than_once=sum(ledger_totals[name] for name in again),
+        differences=tuple(differences[:_DIFFERENCES_SHOWN_MAX]),
+    )
+
+
+def _expected_email(row: Mapping[str, Any] | None) -> str:
+    """The status of a message whose email ended like this at the provider."""
+    if row is None:
+        return ""
+    if row["final_event"] == "delivered":
+        return "DELIVERED"
+    return "OPTED_OUT" if row["drop_reason"] == _UNSUBSCRIBED else "FAILED"
 
 
 def _expected(row: Mapping[str, Any] | None) -> str:

@@ -1,20 +1,25 @@
-"""The demo: one SMS campaign from a CSV file to the last receipt, through all the real parts."""
+"""The demo: an SMS and an email campaign side by side, from a CSV file to the last receipt,
+through all the real parts.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from outreach.client import OutreachClient
-from outreach.local.accounting import Accounts, hold_accounts
-from outreach.local.example_contacts import BODY, ExampleContacts, example_contacts
+from outreach.local.accounting import Accounts, hold_accounts, hold_email_accounts
+from outreach.local.example_contacts import BODY, example_contacts
+from outreach.local.example_email import example_email
 from outreach.local.sandbox_client import SandboxClient
-from outreach.local.stack import LocalStack
 from outreach.v1 import campaign_pb2, contact_pb2
+from outreach.v1.channel_pb2 import CHANNEL_EMAIL
+from outreach.vocabulary import Channel
 
 STOP_REPLIES_EVERY = 90
 _SUPPRESSED_SECONDS_MAX = 30.0
@@ -24,6 +29,7 @@ _LATE_RECEIPTS_SECONDS_MAX = 20.0
 _LATE_RECEIPTS_POLL_SECONDS = 0.5
 
 SEGMENTS_PER_SECOND_MAX = 250
+EMAILS_PER_SECOND_MAX = 250
 
 # What happens to which share of the recipients. Failures, opt-outs and doubt, as in real life.
 KNOBS: dict[str, Any] = {
@@ -38,6 +44,23 @@ KNOBS: dict[str, Any] = {
     "no_receipt_share": 0.03,
     "callback_duplicated_share": 0.02,
     "callback_reordered_share": 0.02,
+    "email": {
+        "latency_ms": 80,
+        "rejected_share": 0.003,
+        "drop_after_accept_share": 0.02,
+        "deferred_then_delivered_share": 0.04,
+        "deferral_seconds": 4,
+        "bounced_classes": {"Invalid Address": 0.012, "Mailbox Unavailable": 0.008},
+        "blocked_classes": {"Reputation": 0.005},
+        "dropped_reasons": {"Unsubscribed Address": 0.006, "Bounced Address": 0.004},
+        "bounced_after_delivery_share": 0.004,
+        "unsubscribe_share": 0.005,
+        "spamreport_share": 0.002,
+        "open_share": 0.3,
+        "event_duplicated_share": 0.02,
+        "event_reordered_share": 0.02,
+        "event_fields_missing_share": 0.02,
+    },
 }
 
 
@@ -63,43 +86,31 @@ def short_timer_settings() -> dict[str, str]:
     return {timer.setting: str(timer.demo_seconds) for timer in SHORT_TIMERS}
 
 
-@dataclass
-class DemoRun:
-    """One run of the demo on a stack; the steps in order, each with its result.
+class DemoCampaign(ABC):
+    """One of the demo's campaigns, on a stack whose sandbox has seen no other of its channel; the
+    steps in order, each with its result.
 
     Args:
-        stack: a running stack, whose sandbox has seen no other campaign.
         contacts: how many valid contacts the file has.
         seed: of the file.
     """
 
-    stack: LocalStack
-    contacts: int
-    seed: int
-    example: ExampleContacts = field(init=False)
-    stopped: tuple[str, ...] = field(init=False)
-    campaign: campaign_pb2.Campaign = field(init=False)
+    channel: Channel
+    file_name: str
 
-    def __post_init__(self) -> None:
-        self.example = example_contacts(self.contacts, self.seed)
-        # Some of the recipients have replied STOP to an earlier message.
-        self.stopped = self.example.recipients[STOP_REPLIES_EVERY // 2 :: STOP_REPLIES_EVERY]
+    def __init__(self, contacts: int, seed: int) -> None:
+        self.example = example_contacts(contacts, seed, self.channel)
+        #: Recipients that opted out before the campaign.
+        self.stopped: tuple[str, ...] = ()
+        self.campaign = campaign_pb2.Campaign()
 
-    async def send_stop_replies(self, sandbox: SandboxClient) -> None:
-        """STOP replies reach us as webhooks, before there is a campaign."""
-        for recipient in self.stopped:
-            answer = await sandbox.reply(recipient, "Stop")
-            if answer["receiver_status"] not in range(200, 300):
-                raise RuntimeError(f"the STOP webhook was answered {answer['receiver_status']}")
-
+    @abstractmethod
     async def create(self, client: OutreachClient) -> campaign_pb2.Campaign:
         """Create the campaign, its template not provided with variables yet."""
-        self.campaign = await client.create_campaign(
-            name="Appointment reminders",
-            description="Made by `outreach demo`.",
-            sms=campaign_pb2.SmsContent(body=BODY),
-        )
-        return self.campaign
+
+    @abstractmethod
+    async def _accounts(self, client: OutreachClient, sandbox: SandboxClient) -> Accounts:
+        """The campaign as it is now, held against the ledger."""
 
     async def upload(
         self, client: OutreachClient, on_progress: Callable[[int, int | None], None]
@@ -109,7 +120,7 @@ class DemoRun:
             self.campaign.id,
             self.example.csv_bytes,
             consent_confirmed=True,
-            file_name="appointments.csv",
+            file_name=self.file_name,
             on_progress=on_progress,
         )
 
@@ -145,7 +156,7 @@ class DemoRun:
         return result
 
     async def estimate(self, client: OutreachClient) -> campaign_pb2.EstimateCampaignResponse:
-        """The estimate, once all STOP replies have been taken in."""
+        """The estimate, once all opt-outs have been taken in."""
         deadline = time.monotonic() + _SUPPRESSED_SECONDS_MAX
         while True:
             estimate = await client.estimate_campaign(self.campaign.id)
@@ -169,10 +180,7 @@ class DemoRun:
         """
         deadline = time.monotonic() + _LATE_RECEIPTS_SECONDS_MAX
         while True:
-            messages = [message async for message in client.all_messages(self.campaign.id)]
-            rows = [row async for row in sandbox.ledger_messages()]
-            totals = await sandbox.ledger()
-            accounts = hold_accounts(messages, rows, totals, suppressed=len(self.stopped))
+            accounts = await self._accounts(client, sandbox)
             if accounts.exact or time.monotonic() > deadline:
                 self.campaign = await client.get_campaign(self.campaign.id)
                 return accounts
@@ -197,3 +205,63 @@ class DemoRun:
         """From the run's start to its last final message."""
         began, ended = self.campaign.start_time, self.campaign.end_time
         return (ended.ToDatetime() - began.ToDatetime()) / timedelta(seconds=1)
+
+
+class SmsDemo(DemoCampaign):
+    """Appointment reminders by SMS; some recipients have replied STOP before."""
+
+    channel = Channel.SMS
+    file_name = "appointments.csv"
+
+    def __init__(self, contacts: int, seed: int) -> None:
+        super().__init__(contacts, seed)
+        self.stopped = self.example.recipients[STOP_REPLIES_EVERY // 2 :: STOP_REPLIES_EVERY]
+
+    async def send_stop_replies(self, sandbox: SandboxClient) -> None:
+        """STOP replies reach us as webhooks, before there is a campaign."""
+        for recipient in self.stopped:
+            answer = await sandbox.reply(recipient, "Stop")
+            if answer["receiver_status"] not in range(200, 300):
+                raise RuntimeError(f"the STOP webhook was answered {answer['receiver_status']}")
+
+    async def create(self, client: OutreachClient) -> campaign_pb2.Campaign:
+        self.campaign = await client.create_campaign(
+            name="Appointment reminders",
+            description="Made by `outreach demo`.",
+            sms=campaign_pb2.SmsContent(body=BODY),
+        )
+        return self.campaign
+
+    async def _accounts(self, client: OutreachClient, sandbox: SandboxClient) -> Accounts:
+        messages = [message async for message in client.all_messages(self.campaign.id)]
+        rows = [row async for row in sandbox.ledger_messages()]
+        totals = await sandbox.ledger()
+        return hold_accounts(messages, rows, totals, suppressed=len(self.stopped))
+
+
+class EmailDemo(DemoCampaign):
+    """The same people's newsletter, made of blocks."""
+
+    channel = Channel.EMAIL
+    file_name = "newsletter.csv"
+
+    async def create(self, client: OutreachClient) -> campaign_pb2.Campaign:
+        self.campaign = await client.create_campaign(
+            name="Spring newsletter",
+            description="Made by `outreach demo`.",
+            channel=CHANNEL_EMAIL,
+            email=example_email(),
+        )
+        return self.campaign
+
+    async def _accounts(self, client: OutreachClient, sandbox: SandboxClient) -> Accounts:
+        messages = [message async for message in client.all_messages(self.campaign.id)]
+        rows = [row async for row in sandbox.ledger_emails()]
+        accepted = {row["email"].lower() for row in rows}
+        refused = set()
+        for message in messages:
+            recipient = message.recipient.lower()
+            if recipient not in accepted and (await sandbox.email_fate(recipient))["rejection"]:
+                refused.add(recipient)
+        totals = await sandbox.email_ledger()
+        return hold_email_accounts(messages, rows, totals, refused=frozenset(refused))

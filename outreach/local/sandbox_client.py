@@ -56,6 +56,10 @@ class SandboxClient:
         """What a number will get under the present knobs."""
         return await self._ask("GET", "/sandbox/fate", parameters={"to": to})
 
+    async def email_fate(self, email: str) -> dict[str, Any]:
+        """What an address will get under the present knobs."""
+        return await self._ask("GET", "/sandbox/fate", parameters={"email": email})
+
     async def reply(self, sender: str, body: str) -> dict[str, Any]:
         """Let a recipient write to us; the answer has the receiver's status."""
         return await self._ask("POST", "/sandbox/inbound", body={"from": sender, "body": body})
@@ -68,15 +72,46 @@ class SandboxClient:
         """Forget all messages, opt-outs and first tries, and the callbacks that are due."""
         await self._ask("DELETE", "/sandbox/ledger")
 
-    async def ledger_messages(self) -> AsyncIterator[dict[str, Any]]:
+    def ledger_messages(self) -> AsyncIterator[dict[str, Any]]:
         """Every accepted message, in the order of acceptance."""
+        return self._rows("/sandbox/ledger/messages", "messages")
+
+    async def email_ledger(self) -> dict[str, Any]:
+        """The totals of the emails that were accepted, and of the requests that were refused."""
+        return await self._ask("GET", "/sandbox/sendgrid/ledger")
+
+    async def reset_email_ledger(self) -> None:
+        """Forget all emails, suppressions and first tries, and the events that are due."""
+        await self._ask("DELETE", "/sandbox/sendgrid/ledger")
+
+    def ledger_emails(self) -> AsyncIterator[dict[str, Any]]:
+        """Every accepted email, in the order of acceptance."""
+        return self._rows("/sandbox/sendgrid/ledger/emails", "emails")
+
+    async def recent_emails(self) -> list[dict[str, Any]]:
+        """The last 100 emails, newest first, each with the path of its `page`."""
+        emails: list[dict[str, Any]] = (await self._ask("GET", "/sandbox/emails/recent"))["emails"]
+        return emails
+
+    async def email(self, sg_message_id: str) -> dict[str, Any]:
+        """One recipient's email in full: subject, headers, html, text, attachments, events."""
+        return await self._ask("GET", f"/sandbox/emails/{sg_message_id}.json")
+
+    async def _rows(self, path: str, key: str) -> AsyncIterator[dict[str, Any]]:
         after: int | None = -1
         while after is not None:
             parameters = {"after": str(after), "limit": str(_PAGE_SIZE)}
-            page = await self._ask("GET", "/sandbox/ledger/messages", parameters=parameters)
-            for message in page["messages"]:
-                yield message
+            page = await self._ask("GET", path, parameters=parameters)
+            for row in page[key]:
+                yield row
             after = page["next_after"]
+
+    async def recent_messages(self) -> list[dict[str, Any]]:
+        """The last 100 messages that were accepted, with their texts; the newest first."""
+        messages: list[dict[str, Any]] = (await self._ask("GET", "/sandbox/messages/recent"))[
+            "messages"
+        ]
+        return messages
 
     async def _ask(
         self,

@@ -43,11 +43,13 @@ class StackOptions:
         data_dir: keeps data, secrets and ports; None: a temporary one, removed at the end.
         campaign_replicas: processes of the campaign service.
         sender_replicas: processes of the SMS sender.
+        email_sender_replicas: processes of the email sender.
         ports: ports by listener (`campaign-1`, `sandbox`, …); the others are free ones.
         settings: environment for all services, as in `OUTREACH_ASSUMED_DELIVERED_AFTER_SECONDS`.
         knobs: the sandbox's first knobs; a data directory keeps what was set later.
         seed: of the sandbox's fates.
-        segments_per_second_max: the organisation's pace.
+        segments_per_second_max: the organisation's pace of SMS.
+        emails_per_second_max: its pace of email; None: as fast as the sandbox takes it.
         durable: False lets PostgreSQL lose its last commits in a crash, and be faster.
         restart: start a process again that dies.
         on_event: called when a process starts, gets healthy, dies or stops.
@@ -56,11 +58,13 @@ class StackOptions:
     data_dir: Path | None = None
     campaign_replicas: int = 1
     sender_replicas: int = 1
+    email_sender_replicas: int = 1
     ports: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     knobs: Mapping[str, Any] = field(default_factory=dict)
     seed: str = "outreach"
     segments_per_second_max: int = 2_000
+    emails_per_second_max: int | None = None
     durable: bool = True
     restart: bool = True
     on_event: Callable[[ProcessEvent], None] | None = None
@@ -73,7 +77,7 @@ class LocalStack:
     servers. However it is left, no process stays behind, and no file unless there is a `data_dir`.
 
     Processes, by the names that `supervisor` knows: `postgres`, `nats`, `sandbox`, `campaign-1`…,
-    `sender-sms-1`….
+    `sender-sms-1`…, `sender-email-1`….
 
     Raises:
         StartFailed: a process did not become healthy; says which, with the end of its log.
@@ -113,6 +117,17 @@ class LocalStack:
         return self.addresses[0]
 
     @property
+    def token_key(self) -> TokenKey:
+        """Signs the tokens in callback URLs and in emails' custom arguments."""
+        return TokenKey(self._secrets.attempt_token_key)
+
+    @property
+    def event_url(self) -> str:
+        """Where SendGrid posts the organisation's events."""
+        token = self.token_key.sign_organisation(self.organisation_id)
+        return f"{self.email_urls[0]}/sendgrid/events/{token}"
+
+    @property
     def exports(self) -> dict[str, str]:
         """The environment with which the `outreach` command talks to this stack."""
         return {"OUTREACH_ADDRESS": self.address, "OUTREACH_API_KEY": self.api_key}
@@ -126,6 +141,7 @@ class LocalStack:
             "organisation_id": str(self.organisation_id),
             "sandbox_url": self.sandbox_url,
             "webhook_urls": self.webhook_urls,
+            "email_urls": self.email_urls,
             "postgres_dsn": self.postgres_dsn,
             "nats_url": self.nats_url,
             "data_dir": str(self.data_dir),
@@ -149,7 +165,8 @@ class LocalStack:
         specs = self._server_specs()
         specs.append(self._sandbox_spec())
         specs += [self._campaign_spec(index) for index in range(options.campaign_replicas)]
-        specs += [self._sender_spec(index) for index in range(options.sender_replicas)]
+        specs += [self._sender_sms_spec(index) for index in range(options.sender_replicas)]
+        specs += [self._sender_email_spec(index) for index in range(options.email_sender_replicas)]
         self.process_names = [spec.name for spec in specs]
         self.supervisor = Supervisor(
             specs, self.log_dir, on_event=options.on_event, restart=options.restart
@@ -161,12 +178,14 @@ class LocalStack:
         campaigns = [f"campaign-{n + 1}" for n in range(options.campaign_replicas)]
         internals = [f"{name}-internal" for name in campaigns]
         senders = [f"sender-sms-{n + 1}" for n in range(options.sender_replicas)]
+        email_senders = [f"sender-email-{n + 1}" for n in range(options.email_sender_replicas)]
         servers = ["postgres", "nats", "nats-monitoring", "sandbox"]
         ports = StackPorts(self.data_dir / "ports.json", dict(options.ports))
-        self._ports = ports.take([*servers, *campaigns, *internals, *senders])
+        self._ports = ports.take([*servers, *campaigns, *internals, *senders, *email_senders])
         self.addresses = [f"{_HOST}:{self._ports[name]}" for name in campaigns]
         self._internal_addresses = [f"{_HOST}:{self._ports[name]}" for name in internals]
         self.webhook_urls = [f"http://{_HOST}:{self._ports[name]}" for name in senders]
+        self.email_urls = [f"http://{_HOST}:{self._ports[name]}" for name in email_senders]
         self.sandbox_url = f"http://{_HOST}:{self._ports['sandbox']}"
 
     def _server_specs(self) -> list[ProcessSpec]:
@@ -190,7 +209,7 @@ class LocalStack:
 
     def _sandbox_spec(self) -> ProcessSpec:
         port = self._ports["sandbox"]
-        token = TokenKey(self._secrets.attempt_token_key).sign_organisation(self.organisation_id)
+        token = self.token_key.sign_organisation(self.organisation_id)
         env = {
             "OUTREACH_SANDBOX_HTTP_HOST": _HOST,
             "OUTREACH_SANDBOX_HTTP_PORT": str(port),
@@ -198,6 +217,8 @@ class LocalStack:
             "OUTREACH_SANDBOX_AUTH_TOKEN": self._secrets.twilio_auth_token,
             "OUTREACH_SANDBOX_MESSAGING_SERVICE_SID": _MESSAGING_SERVICE_SID,
             "OUTREACH_SANDBOX_INBOUND_URL": f"{self.webhook_urls[0]}/twilio/inbound/{token}",
+            "OUTREACH_SANDBOX_SENDGRID_API_KEY": self._secrets.sendgrid_api_key,
+            "OUTREACH_SANDBOX_SENDGRID_EVENT_URL": self.event_url,
             "OUTREACH_SANDBOX_DATA_DIR": str(_made(self.data_dir / "sandbox")),
             "OUTREACH_SANDBOX_SEED": self.options.seed,
             "OUTREACH_SANDBOX_KNOBS": orjson.dumps(
@@ -223,25 +244,47 @@ class LocalStack:
             "OUTREACH_BOOTSTRAP_SEGMENTS_PER_SECOND_MAX": str(self.options.segments_per_second_max),
             "OUTREACH_BOOTSTRAP_PRICE_PER_SEGMENT_MICROS": "7900",
             "OUTREACH_BOOTSTRAP_CURRENCY_CODE": "USD",
+            "OUTREACH_BOOTSTRAP_SENDGRID_API_KEY": self._secrets.sendgrid_api_key,
         }
+        if self.options.emails_per_second_max is not None:
+            pace = str(self.options.emails_per_second_max)
+            env["OUTREACH_BOOTSTRAP_EMAILS_PER_SECOND_MAX"] = pace
         healthy = _grpc_check(f"{_HOST}:{port}")
         return self._service_spec(name, "services.campaign", env, healthy, stage=1)
 
-    def _sender_spec(self, index: int) -> ProcessSpec:
+    def _sender_sms_spec(self, index: int) -> ProcessSpec:
         name = f"sender-sms-{index + 1}"
-        port = self._ports[name]
-        internal = self._internal_addresses[index % len(self._internal_addresses)]
         env = {
-            "OUTREACH_CAMPAIGN_INTERNAL_ADDRESS": internal,
-            "OUTREACH_ATTEMPT_TOKEN_KEY": self._secrets.attempt_token_key,
+            **self._sending_env(index),
             "OUTREACH_SENDER_SMS_HTTP_HOST": _HOST,
-            "OUTREACH_SENDER_SMS_HTTP_PORT": str(port),
+            "OUTREACH_SENDER_SMS_HTTP_PORT": str(self._ports[name]),
             "OUTREACH_SENDER_SMS_WEBHOOK_URL": self.webhook_urls[index],
             "OUTREACH_SENDER_JOURNAL_DIR": str(_made(self.data_dir / "sender-journal")),
             "OUTREACH_TWILIO_API_URL": self.sandbox_url,
         }
-        healthy = _http_check(port)
+        healthy = _http_check(self._ports[name])
         return self._service_spec(name, "services.sender_sms", env, healthy, stage=2)
+
+    def _sender_email_spec(self, index: int) -> ProcessSpec:
+        name = f"sender-email-{index + 1}"
+        env = {
+            **self._sending_env(index),
+            "OUTREACH_SENDER_EMAIL_HTTP_HOST": _HOST,
+            "OUTREACH_SENDER_EMAIL_HTTP_PORT": str(self._ports[name]),
+            "OUTREACH_SENDER_EMAIL_PUBLIC_URL": self.email_urls[index],
+            "OUTREACH_SENDER_JOURNAL_DIR": str(_made(self.data_dir / "sender-email-journal")),
+            "OUTREACH_SENDGRID_API_URL": self.sandbox_url,
+        }
+        healthy = _http_check(self._ports[name])
+        return self._service_spec(name, "services.sender_email", env, healthy, stage=2)
+
+    def _sending_env(self, index: int) -> dict[str, str]:
+        """What every sender needs."""
+        internal = self._internal_addresses[index % len(self._internal_addresses)]
+        return {
+            "OUTREACH_CAMPAIGN_INTERNAL_ADDRESS": internal,
+            "OUTREACH_ATTEMPT_TOKEN_KEY": self._secrets.attempt_token_key,
+        }
 
     def _service_spec(
         self,

@@ -23,19 +23,23 @@ class StackSecrets:
     attempt_token_key: str
     api_key: str
     twilio_auth_token: str
+    sendgrid_api_key: str
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Those in the file, or new ones written to it, readable for its owner alone."""
+        """Those in the file, and new ones written to it, readable for its owner alone."""
+        kept = json.loads(path.read_text()) if path.exists() else {}
         names = [field.name for field in fields(cls)]
-        if path.exists():
-            kept = json.loads(path.read_text())
-            return cls(**{name: kept[name] for name in names})
-        made = cls(**{name: secrets.token_hex(32) for name in names})
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(made), file, indent=2)
-        return made
+        loaded = cls(**{name: kept.get(name) or secrets.token_hex(32) for name in names})
+        if asdict(loaded) != kept:
+            # Beside it first: a kill in between must not cost the secrets that were there.
+            unfinished = path.with_suffix(".new")
+            unfinished.unlink(missing_ok=True)
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(asdict(loaded), file, indent=2)
+            unfinished.replace(path)
+        return loaded
 
 
 class StackPorts:

@@ -97,7 +97,8 @@ CATALOGUE: Mapping[str, ErrorEntry] = MappingProxyType(
             "states would, and why.",
             CHANNEL_BUSY="Another campaign of the organisation is running on this channel; the "
             "metadata names it.",
-            CHANNEL_NOT_CONFIGURED="The organisation has no provider credentials for the channel.",
+            CHANNEL_NOT_CONFIGURED="The organisation has no provider credentials for the channel, or "
+            "the provider refuses them.",
             DISCLAIMER_NOT_ACCEPTED="A run needs the disclaimer to be accepted, each time.",
             DISCLAIMER_OUTDATED="The accepted disclaimer is not the current text.",
             CONSENT_NOT_CONFIRMED="The uploader has to confirm that all contacts consented.",
@@ -115,7 +116,7 @@ CATALOGUE: Mapping[str, ErrorEntry] = MappingProxyType(
             FIELD_UNKNOWN="There is no such field, or it can't be set here.",
             TEMPLATE_EMPTY="The template has no text.",
             TEMPLATE_TOO_LONG="The template is longer than a message may be, whatever its variables.",
-            TEMPLATE_MALFORMED="The template has a placeholder that can't be read.",
+            TEMPLATE_MALFORMED="The template can't be read: a placeholder, or the MJML, is broken.",
             TEMPLATE_UNKNOWN_PLACEHOLDER="No column of the contacts provides the placeholder.",
             TEMPLATE_UNSUBSCRIBE_URL_MISSING="The email has no `{{unsubscribe_url}}`.",
             SENDER_NOT_VERIFIED="The provider has not verified this sender for the organisation.",

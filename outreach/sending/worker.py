@@ -19,7 +19,12 @@ from outreach.jetstream.connection import NATS_FAULTS
 from outreach.jetstream.consumer import PullConsumer
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import JOB_ACK_WAIT_SECONDS
-from outreach.sending.contents import Accounts, AttachmentFault, PreparedCampaigns
+from outreach.sending.contents import (
+    NO_ACCOUNT_CODES,
+    Accounts,
+    AttachmentFault,
+    PreparedCampaigns,
+)
 from outreach.sending.look_ups import LookUps
 from outreach.sending.outcomes import AccountRefused, AttemptOutcome
 from outreach.sending.provider import CampaignNotSendable, PreparedT
@@ -257,9 +262,7 @@ class Worker(Generic[PreparedT]):
             self._hand_back(run, claimed)
             return
         except Exception as error:
-            if isinstance(error, grpc.aio.AioRpcError) and (
-                error.code() is grpc.StatusCode.NOT_FOUND
-            ):
+            if isinstance(error, grpc.aio.AioRpcError) and error.code() in NO_ACCOUNT_CODES:
                 self._fail_campaign(run, FailureReason.ACCOUNT_PROBLEM, "")
             self._hand_back(run, claimed)
             raise

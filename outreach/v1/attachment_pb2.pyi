@@ -40,6 +40,7 @@ class Attachment(_message.Message):
     content_type: _builtins.str
     """A media type (RFC 6838), as in `application/pdf`."""
     size_bytes: _builtins.int
+    """Of the file itself; in an email it takes a third more."""
     sha256: _builtins.str
     """Of the content, in lower-case hexadecimal."""
     @_builtins.property

@@ -64,9 +64,9 @@ class AttachmentServiceServicer:
 
     def UploadAttachment(self, request_iterator, context):
         """The first frame is the header, the others carry the file's bytes. Nothing is stored unless all of it is right.
-        INVALID_ARGUMENT: ATTACHMENT_TYPE_BLOCKED (an executable, by its name or by its content), ATTACHMENTS_TOO_LARGE
-        (metadata: bytes_max, bytes_used), ATTACHMENT_CHECKSUM_MISMATCH, FILE_EMPTY, FILE_TRUNCATED. Called again with the
-        same request_id and the same file it gives the first answer.
+        INVALID_ARGUMENT: ATTACHMENT_TYPE_BLOCKED (an executable, by its name or by its content; metadata: rule, which is
+        `extension` or `content`), ATTACHMENTS_TOO_LARGE (metadata: bytes_max, bytes_used), ATTACHMENT_CHECKSUM_MISMATCH,
+        FILE_EMPTY, FILE_TRUNCATED. Called again with the same request_id and the same file it gives the first answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,7 +80,8 @@ class AttachmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAttachment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes one off the campaign. NOT_FOUND (ATTACHMENT_NOT_FOUND) when it is not there any more.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

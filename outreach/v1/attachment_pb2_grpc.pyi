@@ -39,13 +39,14 @@ class AttachmentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AttachmentServiceAsyncStub: ...
     UploadAttachment: _grpc.StreamUnaryMultiCallable[_attachment_pb2.UploadAttachmentRequest, _attachment_pb2.Attachment]
     """The first frame is the header, the others carry the file's bytes. Nothing is stored unless all of it is right.
-    INVALID_ARGUMENT: ATTACHMENT_TYPE_BLOCKED (an executable, by its name or by its content), ATTACHMENTS_TOO_LARGE
-    (metadata: bytes_max, bytes_used), ATTACHMENT_CHECKSUM_MISMATCH, FILE_EMPTY, FILE_TRUNCATED. Called again with the
-    same request_id and the same file it gives the first answer.
+    INVALID_ARGUMENT: ATTACHMENT_TYPE_BLOCKED (an executable, by its name or by its content; metadata: rule, which is
+    `extension` or `content`), ATTACHMENTS_TOO_LARGE (metadata: bytes_max, bytes_used), ATTACHMENT_CHECKSUM_MISMATCH,
+    FILE_EMPTY, FILE_TRUNCATED. Called again with the same request_id and the same file it gives the first answer.
     """
     ListAttachments: _grpc.UnaryUnaryMultiCallable[_attachment_pb2.ListAttachmentsRequest, _attachment_pb2.ListAttachmentsResponse]
     """In the order in which they were added."""
     DeleteAttachment: _grpc.UnaryUnaryMultiCallable[_attachment_pb2.DeleteAttachmentRequest, _attachment_pb2.DeleteAttachmentResponse]
+    """Takes one off the campaign. NOT_FOUND (ATTACHMENT_NOT_FOUND) when it is not there any more."""
 
 @_typing.type_check_only
 class AttachmentServiceAsyncStub(AttachmentServiceStub):
@@ -58,13 +59,14 @@ class AttachmentServiceAsyncStub(AttachmentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadAttachment: _aio.StreamUnaryMultiCallable[_attachment_pb2.UploadAttachmentRequest, _attachment_pb2.Attachment]  # type: ignore[assignment]
     """The first frame is the header, the others carry the file's bytes. Nothing is stored unless all of it is right.
-    INVALID_ARGUMENT: ATTACHMENT_TYPE_BLOCKED (an executable, by its name or by its content), ATTACHMENTS_TOO_LARGE
-    (metadata: bytes_max, bytes_used), ATTACHMENT_CHECKSUM_MISMATCH, FILE_EMPTY, FILE_TRUNCATED. Called again with the
-    same request_id and the same file it gives the first answer.
+    INVALID_ARGUMENT: ATTACHMENT_TYPE_BLOCKED (an executable, by its name or by its content; metadata: rule, which is
+    `extension` or `content`), ATTACHMENTS_TOO_LARGE (metadata: bytes_max, bytes_used), ATTACHMENT_CHECKSUM_MISMATCH,
+    FILE_EMPTY, FILE_TRUNCATED. Called again with the same request_id and the same file it gives the first answer.
     """
     ListAttachments: _aio.UnaryUnaryMultiCallable[_attachment_pb2.ListAttachmentsRequest, _attachment_pb2.ListAttachmentsResponse]  # type: ignore[assignment]
     """In the order in which they were added."""
     DeleteAttachment: _aio.UnaryUnaryMultiCallable[_attachment_pb2.DeleteAttachmentRequest, _attachment_pb2.DeleteAttachmentResponse]  # type: ignore[assignment]
+    """Takes one off the campaign. NOT_FOUND (ATTACHMENT_NOT_FOUND) when it is not there any more."""
 
 class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
     """The files that every recipient of an email campaign gets: at most 20 MB together (a setting), of any number.
@@ -80,9 +82,9 @@ class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_attachment_pb2.Attachment, _abc.Awaitable[_attachment_pb2.Attachment]]:
         """The first frame is the header, the others carry the file's bytes. Nothing is stored unless all of it is right.
-        INVALID_ARGUMENT: ATTACHMENT_TYPE_BLOCKED (an executable, by its name or by its content), ATTACHMENTS_TOO_LARGE
-        (metadata: bytes_max, bytes_used), ATTACHMENT_CHECKSUM_MISMATCH, FILE_EMPTY, FILE_TRUNCATED. Called again with the
-        same request_id and the same file it gives the first answer.
+        INVALID_ARGUMENT: ATTACHMENT_TYPE_BLOCKED (an executable, by its name or by its content; metadata: rule, which is
+        `extension` or `content`), ATTACHMENTS_TOO_LARGE (metadata: bytes_max, bytes_used), ATTACHMENT_CHECKSUM_MISMATCH,
+        FILE_EMPTY, FILE_TRUNCATED. Called again with the same request_id and the same file it gives the first answer.
         """
 
     @_abc_1.abstractmethod
@@ -98,6 +100,7 @@ class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _attachment_pb2.DeleteAttachmentRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_attachment_pb2.DeleteAttachmentResponse, _abc.Awaitable[_attachment_pb2.DeleteAttachmentResponse]]: ...
+    ) -> _typing.Union[_attachment_pb2.DeleteAttachmentResponse, _abc.Awaitable[_attachment_pb2.DeleteAttachmentResponse]]:
+        """Takes one off the campaign. NOT_FOUND (ATTACHMENT_NOT_FOUND) when it is not there any more."""
 
 def add_AttachmentServiceServicer_to_server(servicer: AttachmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

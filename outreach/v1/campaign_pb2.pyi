@@ -991,6 +991,7 @@ class EmailSize(_message.Message):
     html_bytes: _builtins.int
     """Gmail shows no more than 102 KB of it (warning CLIPPED_BY_GMAIL)."""
     text_bytes: _builtins.int
+    """Of the plain-text part."""
     def __init__(
         self,
         *,

@@ -121,8 +121,8 @@ class CampaignServiceServicer:
     def UpdateCampaign(self, request, context):
         """Changes the fields the mask names. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless CREATED or READY;
         ABORTED (ETAG_MISMATCH) when somebody else changed the campaign meanwhile.
-        A sender of an email, here and in CreateCampaign, has to be verified at the provider: INVALID_ARGUMENT with a
-        violation SENDER_NOT_VERIFIED that names those that are.
+        A sender of an email that is given, here and in CreateCampaign, has to be verified at the provider:
+        INVALID_ARGUMENT with a violation SENDER_NOT_VERIFIED that names those that are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,14 +138,16 @@ class CampaignServiceServicer:
     def RunCampaign(self, request, context):
         """Starts sending. FAILED_PRECONDITION: ACTION_NOT_ALLOWED (metadata: action, status, allowed_statuses, why),
         CHANNEL_BUSY (metadata: running_campaign_id), CHANNEL_NOT_CONFIGURED, DISCLAIMER_NOT_ACCEPTED,
-        DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale.
+        DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale. A sender of an email that is not
+        verified any more is ACTION_NOT_ALLOWED too: `why` is SENDER_NOT_VERIFIED, and violations name the fields.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewCampaign(self, request, context):
-        """The message as one recipient would get it. Sends nothing.
+        """The message as one recipient would get it. Sends nothing. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) when `why` is
+        TEMPLATE_INVALID: it can't be rendered; or TOO_LARGE: the values make an email of more than 3.5 MB of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,18 +52,21 @@ class CampaignServiceStub:
     UpdateCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.UpdateCampaignRequest, _campaign_pb2.Campaign]
     """Changes the fields the mask names. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless CREATED or READY;
     ABORTED (ETAG_MISMATCH) when somebody else changed the campaign meanwhile.
-    A sender of an email, here and in CreateCampaign, has to be verified at the provider: INVALID_ARGUMENT with a
-    violation SENDER_NOT_VERIFIED that names those that are.
+    A sender of an email that is given, here and in CreateCampaign, has to be verified at the provider:
+    INVALID_ARGUMENT with a violation SENDER_NOT_VERIFIED that names those that are.
     """
     GetDisclaimer: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.GetDisclaimerRequest, _campaign_pb2.Disclaimer]
     """The text that has to be accepted with every run."""
     RunCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.RunCampaignRequest, _campaign_pb2.Campaign]
     """Starts sending. FAILED_PRECONDITION: ACTION_NOT_ALLOWED (metadata: action, status, allowed_statuses, why),
     CHANNEL_BUSY (metadata: running_campaign_id), CHANNEL_NOT_CONFIGURED, DISCLAIMER_NOT_ACCEPTED,
-    DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale.
+    DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale. A sender of an email that is not
+    verified any more is ACTION_NOT_ALLOWED too: `why` is SENDER_NOT_VERIFIED, and violations name the fields.
     """
     PreviewCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.PreviewCampaignRequest, _campaign_pb2.PreviewCampaignResponse]
-    """The message as one recipient would get it. Sends nothing."""
+    """The message as one recipient would get it. Sends nothing. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) when `why` is
+    TEMPLATE_INVALID: it can't be rendered; or TOO_LARGE: the values make an email of more than 3.5 MB of it.
+    """
     EstimateCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.EstimateCampaignRequest, _campaign_pb2.EstimateCampaignResponse]
     """What a run would do: who would be sent to, how many segments, what it would cost. Sends nothing."""
 
@@ -91,18 +94,21 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     UpdateCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.UpdateCampaignRequest, _campaign_pb2.Campaign]  # type: ignore[assignment]
     """Changes the fields the mask names. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless CREATED or READY;
     ABORTED (ETAG_MISMATCH) when somebody else changed the campaign meanwhile.
-    A sender of an email, here and in CreateCampaign, has to be verified at the provider: INVALID_ARGUMENT with a
-    violation SENDER_NOT_VERIFIED that names those that are.
+    A sender of an email that is given, here and in CreateCampaign, has to be verified at the provider:
+    INVALID_ARGUMENT with a violation SENDER_NOT_VERIFIED that names those that are.
     """
     GetDisclaimer: _aio.UnaryUnaryMultiCallable[_campaign_pb2.GetDisclaimerRequest, _campaign_pb2.Disclaimer]  # type: ignore[assignment]
     """The text that has to be accepted with every run."""
     RunCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.RunCampaignRequest, _campaign_pb2.Campaign]  # type: ignore[assignment]
     """Starts sending. FAILED_PRECONDITION: ACTION_NOT_ALLOWED (metadata: action, status, allowed_statuses, why),
     CHANNEL_BUSY (metadata: running_campaign_id), CHANNEL_NOT_CONFIGURED, DISCLAIMER_NOT_ACCEPTED,
-    DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale.
+    DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale. A sender of an email that is not
+    verified any more is ACTION_NOT_ALLOWED too: `why` is SENDER_NOT_VERIFIED, and violations name the fields.
     """
     PreviewCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.PreviewCampaignRequest, _campaign_pb2.PreviewCampaignResponse]  # type: ignore[assignment]
-    """The message as one recipient would get it. Sends nothing."""
+    """The message as one recipient would get it. Sends nothing. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) when `why` is
+    TEMPLATE_INVALID: it can't be rendered; or TOO_LARGE: the values make an email of more than 3.5 MB of it.
+    """
     EstimateCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.EstimateCampaignRequest, _campaign_pb2.EstimateCampaignResponse]  # type: ignore[assignment]
     """What a run would do: who would be sent to, how many segments, what it would cost. Sends nothing."""
 
@@ -151,8 +157,8 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_campaign_pb2.Campaign, _abc.Awaitable[_campaign_pb2.Campaign]]:
         """Changes the fields the mask names. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless CREATED or READY;
         ABORTED (ETAG_MISMATCH) when somebody else changed the campaign meanwhile.
-        A sender of an email, here and in CreateCampaign, has to be verified at the provider: INVALID_ARGUMENT with a
-        violation SENDER_NOT_VERIFIED that names those that are.
+        A sender of an email that is given, here and in CreateCampaign, has to be verified at the provider:
+        INVALID_ARGUMENT with a violation SENDER_NOT_VERIFIED that names those that are.
         """
 
     @_abc_1.abstractmethod
@@ -171,7 +177,8 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_campaign_pb2.Campaign, _abc.Awaitable[_campaign_pb2.Campaign]]:
         """Starts sending. FAILED_PRECONDITION: ACTION_NOT_ALLOWED (metadata: action, status, allowed_statuses, why),
         CHANNEL_BUSY (metadata: running_campaign_id), CHANNEL_NOT_CONFIGURED, DISCLAIMER_NOT_ACCEPTED,
-        DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale.
+        DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale. A sender of an email that is not
+        verified any more is ACTION_NOT_ALLOWED too: `why` is SENDER_NOT_VERIFIED, and violations name the fields.
         """
 
     @_abc_1.abstractmethod
@@ -180,7 +187,9 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaign_pb2.PreviewCampaignRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaign_pb2.PreviewCampaignResponse, _abc.Awaitable[_campaign_pb2.PreviewCampaignResponse]]:
-        """The message as one recipient would get it. Sends nothing."""
+        """The message as one recipient would get it. Sends nothing. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) when `why` is
+        TEMPLATE_INVALID: it can't be rendered; or TOO_LARGE: the values make an email of more than 3.5 MB of it.
+        """
 
     @_abc_1.abstractmethod
     def EstimateCampaign(

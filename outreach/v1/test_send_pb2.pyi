@@ -73,7 +73,7 @@ class TestMessage(_message.Message):
     recipient: _builtins.str
     status: _message_pb2.MessageStatus.ValueType
     failure_reason: _failure_reason_pb2.FailureReason.ValueType
-    """Set when FAILED."""
+    """Set when FAILED. What fails the whole account or sender fails every message that was not handed over yet."""
     provider_code: _builtins.str
     """The provider's own code, as it came."""
     provider_message_id: _builtins.str

@@ -22,12 +22,16 @@ from outreach.rpc.interceptors.internal_token import InternalTokenInterceptor
 from outreach.rpc.server import OPEN_SERVICES, RpcServer, Service
 from outreach.tokens import TokenSigner
 from outreach.v1 import (
+    attachment_pb2,
+    attachment_pb2_grpc,
     campaign_pb2,
     campaign_pb2_grpc,
     contact_pb2,
     contact_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
+    test_send_pb2,
+    test_send_pb2_grpc,
     watch_pb2,
     watch_pb2_grpc,
 )
@@ -41,14 +45,19 @@ from services.campaign.delivery.reports import Reports
 from services.campaign.delivery.servicer import DeliveryServicer
 from services.campaign.delivery.sweepers import Sweepers, Timers
 from services.campaign.domain.permissions import CAMPAIGN_ROLES
+from services.campaign.rpc.attachments import AttachmentServicer
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
 from services.campaign.rpc.messages import MessageServicer
 from services.campaign.rpc.pages import PageTokens
+from services.campaign.rpc.test_sends import TestSendServicer
 from services.campaign.settings import Settings
-from services.campaign.store import Pool
+from services.campaign.store import Connection, Pool
 from services.campaign.store.organisations import caller_by_key
 from services.campaign.store.requests import purge_request_log
+from services.campaign.store.test_sends import purge_test_sends
+from services.campaign.usecases.compile_template import TemplateCompiler
+from services.campaign.usecases.create_test_send import TestSendTerms
 from services.campaign.usecases.import_contacts import ImportTerms
 from services.campaign.wakeups import NatsWakeups
 from services.campaign.watch.hub import WatchHub
@@ -76,7 +85,9 @@ class Parts:
     hub: WatchHub
     campaigns: CampaignServicer
     contacts: ContactServicer
+    attachments: AttachmentServicer
     messages: MessageServicer
+    test_sends: TestSendServicer
     watch: WatchServicer
     delivery: DeliveryServicer
 
@@ -103,11 +114,15 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
             wakeups,
             nats,
             _timers(settings),
-            purge=purge_request_log,
+            purge=_purge,
         ),
         hub=hub,
         campaigns=CampaignServicer(
-            pool, page_tokens=page_tokens, wakeups=wakeups, on_run=dispatcher.wake
+            pool,
+            page_tokens=page_tokens,
+            wakeups=wakeups,
+            compiler=TemplateCompiler(),
+            on_run=dispatcher.wake,
         ),
         contacts=ContactServicer(
             pool,
@@ -115,8 +130,15 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
             wakeups=wakeups,
             terms=ImportTerms(secrets.recipient_key, settings.contact_limits()),
         ),
+        attachments=AttachmentServicer(pool, bytes_max=settings.attachments_bytes_max),
         messages=MessageServicer(
             pool, page_tokens=page_tokens, recipient_key=secrets.recipient_key
+        ),
+        test_sends=TestSendServicer(
+            pool,
+            hub,
+            terms=TestSendTerms(secrets.recipient_key, settings.contact_field_bytes_max),
+            on_run=dispatcher.wake,
         ),
         watch=WatchServicer(pool, hub, signer),
         delivery=DeliveryServicer(
@@ -154,9 +176,21 @@ def public_services(parts: Parts) -> list[Service]:
             ),
         ),
         Service(
+            attachment_pb2.DESCRIPTOR.services_by_name["AttachmentService"].full_name,
+            lambda server: attachment_pb2_grpc.add_AttachmentServiceServicer_to_server(
+                parts.attachments, server
+            ),
+        ),
+        Service(
             message_pb2.DESCRIPTOR.services_by_name["MessageService"].full_name,
             lambda server: message_pb2_grpc.add_MessageServiceServicer_to_server(
                 parts.messages, server
+            ),
+        ),
+        Service(
+            test_send_pb2.DESCRIPTOR.services_by_name["TestSendService"].full_name,
+            lambda server: test_send_pb2_grpc.add_TestSendServiceServicer_to_server(
+                parts.test_sends, server
             ),
         ),
         Service(
@@ -349,6 +383,12 @@ def _stop_on_signals(stopping: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+
+
+async def _purge(connection: Connection) -> None:
+    """What is kept for a limited time, beside what the delivery itself keeps."""
+    await purge_request_log(connection)
+    await purge_test_sends(connection)
 
 
 def _timers(settings: Settings) -> Timers:

@@ -125,6 +125,14 @@ class Settings(BaseSettings):
         default=4_096, ge=1, description="Size of one field of a contact file."
     )
 
+    attachments_bytes_max: int = Field(
+        default=20 * 1024 * 1024,
+        ge=1,
+        # SendGrid takes 30 MB a request, in which they are base64 (4 bytes for 3).
+        le=22_000_000,
+        description="Size of all attachments of a campaign together.",
+    )
+
     bootstrap_organisation_name: str | None = Field(
         default=None,
         description="An organisation that is set up at the start; its id follows from its name.",

@@ -19,12 +19,12 @@ from outreach.local.stack import LocalStack, StackOptions
 from outreach.local.supervisor import EventKind
 from services.sandbox.knobs import Knobs
 from tests.campaign_history import SEED, SHORT_TIMERS, History, recipients
+from tests.kills import RESTART_SECONDS_MAX, kill
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
 
 MESSAGES = 2_000
-RESTART_SECONDS_MAX = 90.0
 
 # Slow enough to be hit in the middle, and nothing left to chance: no transport faults, so no
 # doubt but what the kills make.
@@ -98,18 +98,6 @@ async def middle_of(stack: LocalStack, area_codes: Iterator[int]) -> AsyncIterat
             return history
 
         yield start
-
-
-async def kill(
-    stack: LocalStack,
-    name: str,
-    number: signal.Signals = signal.SIGKILL,
-    *,
-    down_seconds: float = 0.0,
-) -> None:
-    """End the process and wait until another one is healthy in its place."""
-    pid = stack.supervisor.kill(name, number, down_seconds=down_seconds)
-    await stack.supervisor.wait_restarted(name, pid, RESTART_SECONDS_MAX)
 
 
 def died_of(stack: LocalStack, name: str) -> int | None:

@@ -25,7 +25,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
-NAMES = ["postgres", "nats", "sandbox", "campaign-1", "sender-sms-1"]
+NAMES = ["postgres", "nats", "sandbox", "campaign-1", "sender-sms-1", "sender-email-1"]
 
 
 @pytest.fixture(autouse=True)
@@ -98,15 +98,17 @@ async def test_a_data_directory_keeps_data_key_and_ports(data_dir: Path) -> None
     async with LocalStack(options) as second, second.client() as client:
         assert (await client.get_campaign(created.id)).name == "kept"
         again = second.describe()
-    same = ("addresses", "api_key", "sandbox_url", "webhook_urls", "organisation_id")
+    same = ("addresses", "api_key", "sandbox_url", "webhook_urls", "email_urls", "organisation_id")
     assert {key: again[key] for key in same} == {key: described[key] for key in same}
 
 
 async def test_replicas_have_addresses_of_their_own() -> None:
-    options = StackOptions(campaign_replicas=2, sender_replicas=2, durable=False)
+    options = StackOptions(
+        campaign_replicas=2, sender_replicas=2, email_sender_replicas=2, durable=False
+    )
     async with LocalStack(options) as stack:
         assert len(set(stack.addresses)) == 2
-        assert len(set(stack.webhook_urls)) == 2
+        assert len({*stack.webhook_urls, *stack.email_urls}) == 4
         assert stack.supervisor.pid("sender-sms-2") is not None
 
 

@@ -15,13 +15,28 @@ from outreach.errors import OutreachError
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.rpc.channel import bearer, create_channel
 from outreach.rpc.errors import from_status
-from outreach.v1 import campaign_pb2, contact_pb2, message_pb2, watch_pb2
+from outreach.v1 import (
+    attachment_pb2,
+    campaign_pb2,
+    contact_pb2,
+    message_pb2,
+    test_send_pb2,
+    test_send_pb2_grpc,
+    watch_pb2,
+)
 from outreach.vocabulary import Role
 from tests.campaign_service import INTERNAL_TOKEN, Service, campaign_service, refused
 
 PUBLIC_METHODS: list[MethodDescriptor] = [
     method
-    for proto in (campaign_pb2, contact_pb2, message_pb2, watch_pb2)
+    for proto in (
+        attachment_pb2,
+        campaign_pb2,
+        contact_pb2,
+        message_pb2,
+        test_send_pb2,
+        watch_pb2,
+    )
     for service in proto.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -119,14 +134,30 @@ def _requests_for(campaign_id: str) -> dict[str, Any]:
         "DownloadContactProblems": contact_pb2.DownloadContactProblemsRequest(
             campaign_id=campaign_id
         ),
+        "UploadAttachment": attachment_pb2.UploadAttachmentRequest(
+            header=attachment_pb2.AttachmentHeader(campaign_id=campaign_id, file_name="a.txt")
+        ),
+        "ListAttachments": attachment_pb2.ListAttachmentsRequest(campaign_id=campaign_id),
+        "DeleteAttachment": attachment_pb2.DeleteAttachmentRequest(
+            campaign_id=campaign_id, id="018f4e6a-7c1b-7d3e-9a55-0123456789ab"
+        ),
         "GetMessage": message_pb2.GetMessageRequest(campaign_id=campaign_id, number=1),
         "ListMessages": message_pb2.ListMessagesRequest(campaign_id=campaign_id),
+        "CreateTestSend": test_send_pb2.CreateTestSendRequest(
+            campaign_id=campaign_id, recipients=["+15005559001"]
+        ),
         "WatchCampaign": watch_pb2.WatchCampaignRequest(campaign_id=campaign_id),
     }
 
 
-#: RPCs that name no campaign; what they show is tested below.
-_OF_THE_CALLER = {"CreateCampaign", "ListCampaigns", "GetDisclaimer", "WatchCampaigns"}
+#: RPCs that name no campaign; what they show is tested below, and test sends in a file of theirs.
+_OF_THE_CALLER = {
+    "CreateCampaign",
+    "ListCampaigns",
+    "GetDisclaimer",
+    "WatchCampaigns",
+    "GetTestSend",
+}
 
 
 def test_every_rpc_is_known_here() -> None:
@@ -144,6 +175,24 @@ async def test_another_organisations_campaign_is_not_found(
     before = await service.dump()
     request = _requests_for(campaign.id)[method.name]
     error = await _attempt(service.channel, method, request, stranger.metadata)
+    assert error.reason == "CAMPAIGN_NOT_FOUND"
+    assert await service.dump() == before
+
+
+@pytest.mark.parametrize(
+    "method", [m for m in PUBLIC_METHODS if m.name not in _OF_THE_CALLER], ids=_name
+)
+async def test_a_test_send_is_no_campaign_to_its_own_organisation_either(
+    service: Service, method: MethodDescriptor
+) -> None:
+    owner = await service.tenant()
+    campaign = await service.ready(owner)
+    stub: Any = test_send_pb2_grpc.TestSendServiceStub(service.channel)
+    service.parts.test_sends._answer_seconds_max = 0.0  # nobody sends
+    test = await owner.call(stub.CreateTestSend, _requests_for(campaign.id)["CreateTestSend"])
+    before = await service.dump()
+    request = _requests_for(test.id)[method.name]
+    error = await _attempt(service.channel, method, request, owner.metadata)
     assert error.reason == "CAMPAIGN_NOT_FOUND"
     assert await service.dump() == before
 

@@ -147,7 +147,7 @@ async def test_an_email_campaign_is_kept_once_the_channel_is_configured(service:
     await service.configure(tenant.organisation_id, Channel.EMAIL)
     created = await tenant.call(tenant.campaigns.CreateCampaign, request)
     assert created.email == email
-    assert [p.field for p in created.template_problems] == ["email.from"]
+    assert [p.field for p in created.template_problems] == ["email.html", "email.from"]
 
 
 @pytest.mark.parametrize("id_", ["", "nonsense", "{018f4e6a-7c1b-7d3e-9a55-0123456789ab}", "1"])

@@ -2,66 +2,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import pty
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 
 from outreach.cli.exit_codes import ExitCode
 from outreach.errors import OutreachError, Violation
-from outreach.v1 import campaign_pb2
-from tests.scripted_api import API_KEY, CAMPAIGN_ID, ScriptedApi, script_run, serving_scripted
+from outreach.v1 import campaign_pb2, message_pb2
+from tests.cli_rig import COMMAND, Cli, Ended
+from tests.scripted_api import CAMPAIGN_ID, ScriptedApi, script_run, serving_scripted
 from tests.waiting import eventually
 
 CSV = b"phone,mobile,First name\r\n+14155550100,,Ada\r\n"
-COMMAND = [sys.executable, "-m", "outreach.cli"]
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-@dataclass
-class Cli:
-    address: str
-
-    @property
-    def env(self) -> dict[str, str]:
-        here = {"OUTREACH_ADDRESS": self.address, "OUTREACH_API_KEY": API_KEY, "COLUMNS": "160"}
-        return {**os.environ, **here}
-
-    async def __call__(self, *arguments: str, env: dict[str, str] | None = None) -> Ended:
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**self.env, **(env or {})},
-        )
-        out, err = await process.communicate()
-        assert process.returncode is not None
-        assert b"Traceback" not in err
-        return Ended(process.returncode, out.decode(), err.decode())
+S = message_pb2.MessageStatus
 
 
 @pytest.fixture
@@ -187,6 +146,8 @@ async def test_without_a_key_or_a_service(cli: Cli) -> None:
         ["campaign", "create", "--name", "x", "--body", "a", "--body-file", __file__],
         ["campaign", "preview", "x", "--contact", "1", "--set", "a=b"],
         ["campaign", "preview", "x", "--set", "a"],
+        ["campaign", "test-send", "x"],
+        ["campaign", "test-send", "x", "--to", "+14155550100", "--set", "a"],
         ["contacts", "upload", "x", "no-such-file.csv"],
         ["contacts", "upload", "x", __file__, "--column", "phone"],
         ["messages", "list", "x", "--reason", "bogus"],
@@ -314,6 +275,63 @@ async def test_ctrl_c_ends_a_watch(api: ScriptedApi, cli: Cli) -> None:
     _, err = await process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED
     assert b"Traceback" not in err
+
+
+async def test_a_test_send_is_a_table_of_recipients(api: ScriptedApi, cli: Cli) -> None:
+    ended = await cli(
+        *("campaign", "test-send", CAMPAIGN_ID, "--to", "+14155550100", "--to", "+14155550101"),
+        *("--set", "name=Ada=1", "--set", "city=Rome"),
+    )
+    assert ended.code == ExitCode.OK
+    (request,) = api.requests
+    assert list(request.recipients) == ["+14155550100", "+14155550101"]
+    assert dict(request.values) == {"name": "Ada=1", "city": "Rome"}
+    assert (request.campaign_id, request.validate_only) == (CAMPAIGN_ID, False)
+    assert "+14155550100" in ended.out
+    assert "SENT" in ended.out
+    assert "outreach campaign test-show test-1" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code", "told"),
+    [
+        ([S.MESSAGE_STATUS_SENT, S.MESSAGE_STATUS_OPTED_OUT], ExitCode.OK, "OPTED_OUT"),
+        (
+            [S.MESSAGE_STATUS_SENT, S.MESSAGE_STATUS_FAILED],
+            ExitCode.ENDED_WITH_ERRORS,
+            "UNREACHABLE",
+        ),
+        ([S.MESSAGE_STATUS_QUEUED], ExitCode.ENDED_WITH_ERRORS, "QUEUED"),
+        ([S.MESSAGE_STATUS_SENDING], ExitCode.ENDED_WITH_ERRORS, "SENDING"),
+    ],
+)
+@pytest.mark.parametrize("command", [["test-send", CAMPAIGN_ID, "--to", "x"], ["test-show", "t"]])
+async def test_a_test_send_ends_as_its_messages_did(
+    api: ScriptedApi,
+    cli: Cli,
+    command: list[str],
+    statuses: list[message_pb2.MessageStatus.ValueType],
+    code: ExitCode,
+    told: str,
+) -> None:
+    api.test_statuses = statuses
+    ended = await cli("campaign", *command)
+    assert ended.code == code
+    assert told in ended.out
+    assert ("30003" in ended.out) == (told == "UNREACHABLE")
+    ended = await cli("campaign", *command, "--json")
+    assert ended.code == code
+    assert len(ended.data["messages"]) == len(statuses)
+    assert ended.err == ""
+
+
+async def test_a_test_send_that_only_checks_shows_no_result(api: ScriptedApi, cli: Cli) -> None:
+    api.test_statuses = [S.MESSAGE_STATUS_UNSPECIFIED]
+    ended = await cli("campaign", "test-send", CAMPAIGN_ID, "--to", "+14155550100", "--check")
+    assert ended.code == ExitCode.OK
+    assert api.requests[0].validate_only
+    assert ended.out == ""
+    assert "nothing was sent" in ended.err
 
 
 async def test_preview_and_estimate(api: ScriptedApi, cli: Cli) -> None:

@@ -9,7 +9,7 @@ import pytest
 import stamina.instrumentation
 
 from outreach.client import CallError, OutreachClient, Timeouts
-from outreach.client.contacts import CHUNK_BYTES_MAX
+from outreach.client.uploads import CHUNK_BYTES_MAX
 from outreach.errors import OutreachError, Violation
 from outreach.v1 import campaign_pb2, message_pb2, watch_pb2
 from tests.scripted_api import API_KEY, CAMPAIGN_ID, ScriptedApi, script_run, serving_scripted
@@ -242,6 +242,21 @@ async def test_an_import_goes_on_with_its_request_id(
 async def test_downloads_the_problems(client: OutreachClient) -> None:
     content = b"".join([chunk async for chunk in client.download_contact_problems(CAMPAIGN_ID)])
     assert content.splitlines() == [b"row,column,reason,description", b"3,phone,X,Y"]
+
+
+async def test_a_test_send_is_repeated_as_the_same_one(
+    api: ScriptedApi, client: OutreachClient
+) -> None:
+    api.failures = [UNAVAILABLE]
+    test = await client.create_test_send(CAMPAIGN_ID, ["+14155550100"], values={"name": "Ada"})
+    assert test.id == "test-1"
+    first, second = api.requests
+    assert first == second
+    assert len(first.request_id) == 36
+    assert list(first.recipients) == ["+14155550100"]
+    assert dict(first.values) == {"name": "Ada"}
+    await client.get_test_send("test-1")
+    assert api.requests[2].id == "test-1"
 
 
 async def test_preview_by_number_or_by_values(api: ScriptedApi, client: OutreachClient) -> None:

@@ -16,7 +16,7 @@ from outreach.client.errors import CallError
 from outreach.rpc.errors import from_status
 from outreach.v1 import campaign_pb2, contact_pb2
 from services.campaign.contacts.errors import ContactLimits
-from services.campaign.rpc import contacts as rpc
+from services.campaign.rpc import uploads as rpc
 from services.campaign.store.upload_spool import UploadSpool
 from services.campaign.usecases import upload_contacts as usecase
 from tests.contact_rig import (

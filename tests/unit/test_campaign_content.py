@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 
 from outreach.template.placeholders import parse_template
+from outreach.v1 import campaign_pb2
 from outreach.vocabulary import Channel, FailureReason, MessageStatus, MissingVariablePolicy
 from services.campaign.domain.content import (
     Content,
@@ -13,12 +15,12 @@ from services.campaign.domain.content import (
     EmailContent,
     SmsContent,
     SmsSender,
-    check_draft,
-    template_problems,
 )
+from services.campaign.domain.draft_rules import check_draft, problems_with_contacts
 from services.campaign.domain.edit import Proposed, check_paths, edited
 from services.campaign.domain.estimate import SmsEstimate
 from services.campaign.domain.failures import is_retryable
+from services.campaign.rpc.convert import sms_to_proto
 from services.campaign.store.content_json import content_from_json, content_hash, content_to_json
 
 KEEP = MissingVariablePolicy.KEEP_PLACEHOLDER
@@ -89,13 +91,13 @@ def _draft(content: Content | None = None, **fields: Any) -> Draft:
     ],
 )
 def test_every_broken_rule_is_told(draft: Draft, expected: list[tuple[str, str]]) -> None:
-    found = check_draft(draft, None).violations
+    found = check_draft(draft, None, None).violations
     assert [(violation.field, violation.reason) for violation in found] == expected
 
 
 def test_several_faults_are_told_together() -> None:
     draft = _draft(SmsContent("x" * 1601, SmsSender()), name="")
-    assert len(check_draft(draft, None).violations) == 3
+    assert len(check_draft(draft, None, None).violations) == 3
 
 
 @pytest.mark.parametrize(
@@ -112,10 +114,11 @@ def test_several_faults_are_told_together() -> None:
 def test_an_unfinished_template_has_problems_and_no_violations(
     body: str, names: tuple[str, ...] | None, reasons: list[str]
 ) -> None:
-    findings = check_draft(_draft(SmsContent(body)), names)
+    findings = check_draft(_draft(SmsContent(body)), names, None)
     assert [problem.reason for problem in findings.problems] == reasons
     assert findings.violations == []
-    assert template_problems(SmsContent(body), names) == findings.problems
+    if names is not None:
+        assert problems_with_contacts(SmsContent(body), [], None, names) == findings.problems
     assert all(problem.field == "sms.body" for problem in findings.problems)
 
 
@@ -155,6 +158,8 @@ def test_an_edit_of_the_other_channel_is_refused() -> None:
         (["nonsense"], ["FIELD_UNKNOWN"]),
         (["sms.nonsense", "*"], ["FIELD_UNKNOWN", "FIELD_UNKNOWN"]),
         (["name", "sms", "sms.sender", "email.from"], []),
+        (["email.html", "email.mjml", "email.blocks", "email.text"], []),
+        (["template_warnings", "email_size.html_bytes"], ["FIELD_IMMUTABLE"] * 2),
     ],
 )
 def test_masks_are_checked(paths: list[str], reasons: list[str]) -> None:
@@ -192,22 +197,12 @@ def test_an_estimate_that_keeps_placeholders_sends_to_all() -> None:
         SmsContent(),
         SmsContent("Hi", SmsSender("MG" + "0" * 32), 36_000),
         SmsContent("Hi", SmsSender(None, "+15005550006"), 1),
-        EmailContent("s", EmailAddress("a@b.c", "A"), EmailAddress("r@b.c"), "p", "<p>", "t"),
     ],
 )
-def test_contents_are_stored_as_protobuf_writes_json(content: Content) -> None:
-    from google.protobuf import json_format
-
-    from outreach.v1 import campaign_pb2
-    from services.campaign.rpc.convert import email_to_proto, sms_to_proto
-
+def test_contents_are_stored_as_protobuf_writes_json(content: SmsContent) -> None:
     stored = content_to_json(content)
-    channel = Channel.SMS if isinstance(content, SmsContent) else Channel.EMAIL
-    assert content_from_json(channel, stored) == content
-    if isinstance(content, SmsContent):
-        assert json_format.Parse(stored, campaign_pb2.SmsContent()) == sms_to_proto(content)
-    else:
-        assert json_format.Parse(stored, campaign_pb2.EmailContent()) == email_to_proto(content)
+    assert content_from_json(Channel.SMS, stored) == content
+    assert json_format.Parse(stored, campaign_pb2.SmsContent()) == sms_to_proto(content)
 
 
 def test_the_content_hash_follows_everything_that_is_rendered() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from outreach.local.accounting import hold_accounts
+from outreach.local.accounting import hold_accounts, hold_email_accounts
 from outreach.v1 import message_pb2
 
 DELIVERED = message_pb2.MESSAGE_STATUS_DELIVERED
@@ -88,3 +88,63 @@ def test_a_message_that_is_not_final_is_not_exact() -> None:
 
 def test_one_suppression_too_many_is_not_exact() -> None:
     assert not hold_accounts(MESSAGES, ROWS, totals(), suppressed=2).exact
+
+
+EMAILS = [
+    message_pb2.Message(number=1, status=DELIVERED, recipient="A@example.org"),
+    message_pb2.Message(number=2, status=FAILED, recipient="b@example.org"),
+    message_pb2.Message(number=3, status=OPTED_OUT, recipient="c@example.org"),
+    message_pb2.Message(number=4, status=FAILED, recipient="d@example.org"),
+]
+EMAIL_TOTALS = {
+    "attempts_accepted_more_than_once": 0,
+    "recipients_accepted_more_than_once": 0,
+}
+
+
+def email_row(email: str, final_event: str, drop_reason: str | None = None) -> dict[str, Any]:
+    return {
+        "sg_message_id": f"id of {email}",
+        "email": email,
+        "final_event": final_event,
+        "drop_reason": drop_reason,
+    }
+
+
+EMAIL_ROWS = [
+    email_row("a@example.org", "delivered"),
+    email_row("b@example.org", "bounce"),
+    email_row("c@example.org", "dropped", "Unsubscribed Address"),
+]
+REFUSED = frozenset({"d@example.org"})
+
+
+def test_an_email_run_that_equals_the_ledger_is_exact() -> None:
+    accounts = hold_email_accounts(EMAILS, EMAIL_ROWS, EMAIL_TOTALS, refused=REFUSED)
+    assert accounts.exact
+    assert {line.status: (line.ours, line.ledger) for line in accounts.lines} == {
+        "DELIVERED": (1, 1),
+        "FAILED": (2, 2),
+        "OPTED_OUT": (1, 1),
+    }
+
+
+def test_an_email_nobody_knows_of_is_a_difference() -> None:
+    more = [*EMAIL_ROWS, email_row("x@example.org", "delivered")]
+    accounts = hold_email_accounts(EMAILS, more, EMAIL_TOTALS, refused=REFUSED)
+    assert len(accounts.differences) == 1
+    assert "x@example.org" not in accounts.differences[0].replace("id of x@example.org", "")
+    missing = hold_email_accounts(EMAILS, EMAIL_ROWS[1:], EMAIL_TOTALS, refused=REFUSED)
+    assert missing.differences == ("message 1 is DELIVERED; by the ledger it is not in it",)
+    assert not missing.exact
+
+
+def test_an_email_that_ended_otherwise_is_a_difference() -> None:
+    other = [email_row("a@example.org", "bounce"), *EMAIL_ROWS[1:]]
+    accounts = hold_email_accounts(EMAILS, other, EMAIL_TOTALS, refused=REFUSED)
+    assert accounts.differences == ("message 1 is DELIVERED; by the ledger it is FAILED",)
+
+
+def test_an_email_sent_twice_is_not_exact() -> None:
+    twice = {**EMAIL_TOTALS, "recipients_accepted_more_than_once": 1}
+    assert not hold_email_accounts(EMAILS, EMAIL_ROWS, twice, refused=REFUSED).exact

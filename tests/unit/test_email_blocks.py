@@ -2,12 +2,13 @@
 change that is meant, write them anew and look again.
 """
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from outreach.email.block_texts import block_texts
 from outreach.email.blocks import (
     Block,
     Blocks,
@@ -86,23 +87,32 @@ def test_golden_blocks_with_hostile_values() -> None:
 @pytest.mark.parametrize(
     ("block", "path", "reason"),
     [
-        (Heading(" "), "blocks[0].text", "FIELD_REQUIRED"),
-        (Heading("x", level=4), "blocks[0].level", "FIELD_OUT_OF_RANGE"),
-        (Heading("{{x"), "blocks[0].text", "TEMPLATE_MALFORMED"),
-        (Heading("{{unknown}}"), "blocks[0].text", "TEMPLATE_UNKNOWN_PLACEHOLDER"),
-        (Heading("a\0b"), "blocks[0].text", "TEMPLATE_MALFORMED"),
-        (Paragraph((Span("x", link="javascript:x"),)), "blocks[0].spans[0].link", "FIELD_INVALID"),
-        (Paragraph((Span("x", link="//x.example"),)), "blocks[0].spans[0].link", "FIELD_INVALID"),
-        (Button("x", "x.example"), "blocks[0].url", "FIELD_INVALID"),
-        (Button("", "https://x.example"), "blocks[0].label", "FIELD_REQUIRED"),
-        (Image("data:image/png;base64,x"), "blocks[0].url", "FIELD_INVALID"),
-        (Image("https://x.example", width_px=0), "blocks[0].width_px", "FIELD_OUT_OF_RANGE"),
-        (Image("https://x.example", link="ftp://x"), "blocks[0].link", "FIELD_INVALID"),
-        (Spacer(0), "blocks[0].height_px", "FIELD_OUT_OF_RANGE"),
-        (Columns(((Divider(),),)), "blocks[0].columns", "FIELD_OUT_OF_RANGE"),
+        (Heading(" "), "blocks[0].heading.text", "FIELD_REQUIRED"),
+        (Heading("x", level=4), "blocks[0].heading.level", "FIELD_OUT_OF_RANGE"),
+        (Heading("{{x"), "blocks[0].heading.text", "TEMPLATE_MALFORMED"),
+        (Heading("{{unknown}}"), "blocks[0].heading.text", "TEMPLATE_UNKNOWN_PLACEHOLDER"),
+        (Heading("a\0b"), "blocks[0].heading.text", "TEMPLATE_MALFORMED"),
+        (
+            Paragraph((Span("x", link="javascript:x"),)),
+            "blocks[0].text.spans[0].link",
+            "FIELD_INVALID",
+        ),
+        (
+            Paragraph((Span("x", link="//x.example"),)),
+            "blocks[0].text.spans[0].link",
+            "FIELD_INVALID",
+        ),
+        (Button("x", "x.example"), "blocks[0].button.url", "FIELD_INVALID"),
+        (Button("x", " "), "blocks[0].button.url", "FIELD_REQUIRED"),
+        (Button("", "https://x.example"), "blocks[0].button.label", "FIELD_REQUIRED"),
+        (Image("data:image/png;base64,x"), "blocks[0].image.url", "FIELD_INVALID"),
+        (Image("https://x.example", width_px=0), "blocks[0].image.width_px", "FIELD_OUT_OF_RANGE"),
+        (Image("https://x.example", link="ftp://x"), "blocks[0].image.link", "FIELD_INVALID"),
+        (Spacer(0), "blocks[0].spacer.height_px", "FIELD_OUT_OF_RANGE"),
+        (Columns(((Divider(),),)), "blocks[0].columns.columns", "FIELD_OUT_OF_RANGE"),
         (
             Columns(((Divider(),), (Divider(), Button("x", "x")))),
-            "blocks[0].columns[1].blocks[1].url",
+            "blocks[0].columns.columns[1].blocks[1].button.url",
             "FIELD_INVALID",
         ),
     ],
@@ -131,6 +141,30 @@ def test_bad_styles_are_named(name: str, value: Any) -> None:
     assert [violation.field for violation in caught.value.violations] == [
         f"email.blocks.style.{name}"
     ]
+
+
+def test_the_texts_of_blocks_have_the_paths_of_their_faults() -> None:
+    texts = dict(block_texts(Blocks(ALL_BLOCKS), "email.blocks"))
+    assert texts["email.blocks.blocks[0].heading.text"].startswith("Hello {{name")
+    assert texts["email.blocks.blocks[1].text.spans[5].link"].startswith("https://x.example/")
+    button = "email.blocks.blocks[2].columns.columns[1].blocks[1].button"
+    assert texts[f"{button}.label"] == "Go {{name}}"
+    for path, text in texts.items():
+        if text:
+            broken = _with_text(ALL_BLOCKS, text, "{{broken")
+            with pytest.raises(InvalidEmail) as caught:
+                compiled(*broken)
+            assert path in {violation.field for violation in caught.value.violations}
+
+
+def _with_text(value: Any, old: str, new: str) -> Any:
+    """The same blocks with another text in every place of this one."""
+    if isinstance(value, tuple):
+        return tuple(_with_text(each, old, new) for each in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {f.name: _with_text(getattr(value, f.name), old, new) for f in fields(value)}
+        return replace(value, **parts)
+    return new if value == old else value
 
 
 def test_no_blocks_and_too_many() -> None:

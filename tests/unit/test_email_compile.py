@@ -1,16 +1,24 @@
 import html.parser
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from outreach.email.blocks import EmailSource, Html, Mjml
-from outreach.email.compile import EmailLimits, compile_email
+from outreach.email.compile import compile_email
 from outreach.email.compiled import CLIPPED_ABOVE_BYTES, CompiledEmail
 from outreach.email.contexts import Context
-from outreach.email.findings import FINDINGS_MAX, InvalidEmail
+from outreach.email.findings import (
+    FINDINGS_MAX,
+    WARNINGS,
+    WARNINGS_PER_CODE_MAX,
+    InvalidEmail,
+)
+from outreach.email.limits import EmailLimits
 from outreach.template.placeholders import UnknownPlaceholder
 
+ROOT = Path(__file__).parents[2]
 LINK = '<a href="{{unsubscribe_url}}">Unsubscribe</a>'
 UNSUBSCRIBE_URL = "https://u.example/u/abc"
 COLUMNS = ["name", "city", "url"]
@@ -297,6 +305,33 @@ def test_unknown_columns_are_no_fault_before_the_contacts_are_there() -> None:
 @pytest.mark.parametrize("subject", ["", "  ", "a\nb", "a\r\nBcc: x@x.example", "a\0b", "x" * 999])
 def test_bad_subjects(subject: str) -> None:
     assert reasons("x", subject=subject)
+
+
+def test_a_missing_subject_hides_no_other_fault() -> None:
+    with pytest.raises(InvalidEmail) as caught:
+        compile_email(Html("<p>{{a}}</p>"), subject="", variable_names=None)
+    assert [(v.field, v.reason) for v in caught.value.violations] == [
+        ("email.subject", "TEMPLATE_EMPTY"),
+        ("email.html", "TEMPLATE_UNSUBSCRIBE_URL_MISSING"),
+    ]
+
+
+def test_many_warnings_of_one_kind_hide_no_other() -> None:
+    unknown = "".join(f"<mj-none{n}></mj-none{n}>" for n in range(50))
+    mjml = (
+        f"<mjml><mj-body><mj-section><mj-column>{unknown}"
+        f"<mj-text>{LINK}<script>x</script></mj-text></mj-column></mj-section></mj-body></mjml>"
+    )
+    found = [warning.code for warning in compiled(Mjml(mjml)).warnings]
+    assert found.count("UNKNOWN_TAG") == WARNINGS_PER_CODE_MAX
+    assert "SCRIPT_REMOVED" in found
+
+
+def test_every_warning_is_explained() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "outreach" / "email").glob("*.py"))
+    code += (ROOT / "services/campaign/usecases/preview_email.py").read_text()
+    emitted = set(re.findall(r'(?:_warn\(|EmailWarning\(\s*\w+,)\s*"([A-Z_]+)"', code))
+    assert emitted == set(WARNINGS)
 
 
 def test_sizes_and_the_clip_warning() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from uuid import UUID
 
 import pytest
 
 from outreach.internal.v1 import delivery_pb2
+from outreach.sending.inbox import InboxEntry
 from outreach.vocabulary import FailureReason, Outcome
-from services.sender_sms.events import START_KEYWORDS, STOP_KEYWORDS, opt_out_action
+from services.campaign.delivery.opt_outs import opt_out_fault
+from services.sender_sms.events import START_KEYWORDS, STOP_KEYWORDS, interpret, opt_out_action
 from services.sender_sms.listing import Listed, find_message
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -40,6 +43,20 @@ def test_advanced_opt_out_decides_alone() -> None:
     assert opt_out_action({"OptOutType": "HELP", "Body": "STOP"}) is None
     assert opt_out_action({"OptOutType": "", "Body": "STOP"}) == "STOP"
     assert opt_out_action({}) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "action"),
+    [("STOP", delivery_pb2.OPT_OUT_ACTION_ADD), ("START", delivery_pb2.OPT_OUT_ACTION_REMOVE)],
+)
+def test_a_reply_that_opts_out_or_in_is_told_as_one(
+    word: str, action: delivery_pb2.OptOutAction.ValueType
+) -> None:
+    fields = {"From": "+41790000001", "Action": word}
+    told = interpret(InboxEntry(UUID(int=1), None, fields, datetime(2026, 1, 2, tzinfo=UTC)))
+    assert isinstance(told, delivery_pb2.OptOut)
+    assert (told.recipient, told.action, told.source) == ("+41790000001", action, "reply")
+    assert opt_out_fault(told) is None  # the campaign service takes it
 
 
 def attempt(*others: str) -> delivery_pb2.UnknownAttempt:

@@ -17,6 +17,7 @@ from outreach.organisations import organisation_id
 from outreach.sending.attempt_token import TokenKey
 from outreach.wheel_binary import wheel_binary
 from scripts.service_settings import Setting, settings_classes
+from services.campaign.settings import Settings
 from services.sender_email.webhooks import EVENTS_PATH
 from services.sender_sms.form import INBOUND_PATH
 from tests.compose_file import COMPOSE, ROOT, SERVICES, VARIABLE, make_env_script
@@ -54,7 +55,9 @@ def test_commands_are_modules_that_can_be_run(service: str) -> None:
     assert importlib.util.find_spec(f"{_module(service)}.__main__") is not None
 
 
-@pytest.mark.parametrize("module", ["services.campaign", "services.sender_sms"])
+@pytest.mark.parametrize(
+    "module", ["services.campaign", "services.sender_sms", "services.sender_email"]
+)
 def test_a_wrong_setting_is_named_and_not_shown(module: str) -> None:
     environment = {name: value for name, value in os.environ.items() if "OUTREACH" not in name}
     result = subprocess.run(
@@ -182,8 +185,9 @@ def test_make_env_gives_what_is_asked_for_and_keeps_it_to_its_owner(
     text = path.read_text()
     entries = dict(re.findall(r"^(\w+)='([^']*)'$", text, re.MULTILINE))
     assert set(entries) == _asked_for() | {"COMPOSE_PROFILES"}
-    assert entries["COMPOSE_PROFILES"] == "sandbox"
-    assert entries["OUTREACH_TWILIO_API_URL"] == "http://sandbox:8090"
+    assert entries["COMPOSE_PROFILES"] == "sandbox,sms,email"
+    for provider in ("TWILIO", "SENDGRID"):
+        assert entries[f"OUTREACH_{provider}_API_URL"] == "http://sandbox:8090"
     for name, length in (("SECRET_KEY", 32), ("INTERNAL_TOKEN", 32), ("ATTEMPT_TOKEN_KEY", 32)):
         assert len(entries[f"OUTREACH_{name}"]) >= length
     assert entries["OUTREACH_BOOTSTRAP_API_KEY"] not in capsys.readouterr().out
@@ -192,46 +196,116 @@ def test_make_env_gives_what_is_asked_for_and_keeps_it_to_its_owner(
     assert path.read_text() == text
 
 
-def test_make_env_asks_for_a_twilio_account(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_env_asks_for_accounts_and_leaves_out_a_channel_without_one() -> None:
     make_env = make_env_script()
     answers = iter(["AC1", "MG1", "75", "https://sms.example.com/"])
-    account = make_env.twilio_account(lambda _: next(answers), lambda _: "secret")
-    values = make_env.environment("Example", account)
+    sms = make_env.twilio_account(lambda _: next(answers), lambda _: "secret")
+    answers = iter([" MFkw= ", "y", "40", "https://mail.example.com/ "])
+    email = make_env.sendgrid_account(lambda _: next(answers), lambda _: " SG.key ")
+    for chosen, profiles in (
+        ((sms, email), "sms,email"),
+        ((sms, None), "sms"),
+        ((None, email), "email"),
+    ):
+        values = make_env.environment("Example", *chosen, sandbox=False)
+        assert make_env.problems(values) == []
+        assert set(values) == _asked_for() | {"COMPOSE_PROFILES"}
+        assert values["COMPOSE_PROFILES"] == profiles
+        assert values["OUTREACH_SANDBOX_SENDGRID_EVENT_URL"] == ""
+        assert make_env.problems({**values, "NATS_PASSWORD": ""}) != []
+        assert make_env.problems({**values, "OUTREACH_BOOTSTRAP_ORGANISATION_NAME": "O'Hara"}) != []
+        assert (values["OUTREACH_BOOTSTRAP_TWILIO_AUTH_TOKEN"] == "") == (chosen[0] is None)
+        assert (values["OUTREACH_BOOTSTRAP_SENDGRID_API_KEY"] == "") == (chosen[1] is None)
+    assert sms["OUTREACH_BOOTSTRAP_SEGMENTS_PER_SECOND_MAX"] == "75"
+    assert sms["OUTREACH_TWILIO_API_URL"] == "https://api.twilio.com"
+    assert sms["OUTREACH_SENDER_SMS_WEBHOOK_URL"] == "https://sms.example.com"
+    assert email == {
+        "OUTREACH_BOOTSTRAP_SENDGRID_API_KEY": "SG.key",
+        "OUTREACH_BOOTSTRAP_SENDGRID_WEBHOOK_PUBLIC_KEY": "MFkw=",
+        "OUTREACH_BOOTSTRAP_SENDGRID_PUSH_SUPPRESSIONS": "true",
+        "OUTREACH_BOOTSTRAP_EMAILS_PER_SECOND_MAX": "40",
+        "OUTREACH_SENDGRID_API_URL": "https://api.sendgrid.com",
+        "OUTREACH_SENDER_EMAIL_PUBLIC_URL": "https://mail.example.com",
+    }
+    answers = iter(["", "", "", "https://mail.example.com"])
+    least = make_env.sendgrid_account(lambda _: next(answers), lambda _: "SG.key")
+    assert least["OUTREACH_BOOTSTRAP_SENDGRID_PUSH_SUPPRESSIONS"] == "false"
+    values = make_env.environment("Example", None, least, sandbox=False)
     assert make_env.problems(values) == []
-    assert set(values) == _asked_for() | {"COMPOSE_PROFILES"}
-    assert values["OUTREACH_BOOTSTRAP_SEGMENTS_PER_SECOND_MAX"] == "75"
-    assert values["OUTREACH_TWILIO_API_URL"] == "https://api.twilio.com"
-    assert values["OUTREACH_SENDER_SMS_WEBHOOK_URL"] == "https://sms.example.com"
-    assert make_env.problems({**values, "NATS_PASSWORD": ""}) != []
-    assert make_env.problems({**values, "OUTREACH_BOOTSTRAP_ORGANISATION_NAME": "O'Hara"}) != []
+    assert make_env.problems({**values, "OUTREACH_SENDER_EMAIL_PUBLIC_URL": ""}) != []
 
 
-@pytest.mark.parametrize(
-    ("script", "variable", "path"),
-    [
-        ("inbound_url.py", "OUTREACH_SENDER_SMS_WEBHOOK_URL", INBOUND_PATH),
-        ("event_url.py", "OUTREACH_SENDER_EMAIL_PUBLIC_URL", EVENTS_PATH),
-    ],
-)
-def test_the_url_for_webhooks_is_the_one_that_the_sender_answers(
-    script: str, variable: str, path: str
+def _filled(value: str, values: dict[str, str]) -> str:
+    return VARIABLE.sub(lambda found: values[found[1]], value)
+
+
+def test_the_services_take_what_make_env_gives_for_each_choice(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    environment = {variable: "https://hooks.example.com", "OUTREACH_ATTEMPT_TOKEN_KEY": "k" * 32}
-    # Piped into a container's Python, as docs/operations.md says.
+    """Also what is left empty, of a channel that is not used."""
+    make_env = make_env_script()
+    sms, email = make_env.sandbox_sms(), make_env.sandbox_email()
+    for chosen in ((sms, email), (sms, None), (None, email)):
+        values = make_env.environment("Example", *chosen, sandbox=False)
+        for name, value in SERVICES["campaign"]["environment"].items():
+            monkeypatch.setenv(name, _filled(value, values))
+        settings = Settings()
+        assert (settings.bootstrap_twilio_account_sid is None) == (chosen[0] is None)
+        assert (settings.bootstrap_sendgrid_api_key is None) == (chosen[1] is None)
+        assert settings.bootstrap_emails_per_second_max is None
+
+
+def test_a_channel_runs_with_its_profile() -> None:
+    profiles = {name: definition.get("profiles") for name, definition in SERVICES.items()}
+    assert profiles == {
+        "postgres": None,
+        "nats": None,
+        "campaign": None,
+        "sender-sms": ["sms"],
+        "sender-email": ["email"],
+        "sandbox": ["sandbox"],
+    }
+
+
+def _printed_url(script: str, name: str, environment: dict[str, str]) -> str:
+    """Piped into a container's Python, as docs/operations.md says."""
     result = subprocess.run(
-        [sys.executable, "-", "Example"],
+        [sys.executable, "-", name],
         input=(ROOT / "deploy" / script).read_bytes(),
-        env={**os.environ, **environment},
+        env={**os.environ, "OUTREACH_ATTEMPT_TOKEN_KEY": "k" * 32, **environment},
         cwd=ROOT,
         check=True,
         capture_output=True,
         timeout=60,
     )
+    return result.stdout.decode().strip()
+
+
+@pytest.mark.parametrize(
+    ("script", "setting", "path"),
+    [
+        ("inbound_url.py", "OUTREACH_SENDER_SMS_WEBHOOK_URL", INBOUND_PATH),
+        ("event_url.py", "OUTREACH_SENDER_EMAIL_PUBLIC_URL", EVENTS_PATH),
+    ],
+)
+def test_a_printed_url_is_the_one_that_the_sender_answers(
+    script: str, setting: str, path: str
+) -> None:
     prefix = f"https://hooks.example.com{path}"
-    url = result.stdout.decode().strip()
+    url = _printed_url(script, "Example", {setting: "https://hooks.example.com"})
     assert url.startswith(prefix)
     found = TokenKey("k" * 32).read_organisation(url.removeprefix(prefix))
     assert found == organisation_id("Example")
+
+
+def test_the_sandbox_posts_events_where_the_printed_url_leads() -> None:
+    values = make_env_script().sandbox_environment("Ümlaut & Co")
+    inside = {
+        "OUTREACH_SENDER_EMAIL_PUBLIC_URL": "http://sender-email:8082",
+        "OUTREACH_ATTEMPT_TOKEN_KEY": values["OUTREACH_ATTEMPT_TOKEN_KEY"],
+    }
+    url = _printed_url("event_url.py", "Ümlaut & Co", inside)
+    assert values["OUTREACH_SANDBOX_SENDGRID_EVENT_URL"] == url
 
 
 def test_nats_takes_the_configuration(tmp_path: Path) -> None:

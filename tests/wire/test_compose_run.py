@@ -14,8 +14,13 @@ import pytest
 from outreach.client import OutreachClient
 from outreach.local.embedded import free_port
 from outreach.local.supervisor import HealthCheck, ProcessSpec, Supervisor
-from outreach.v1.campaign_pb2 import CAMPAIGN_STATUS_COMPLETE, SmsContent
-from outreach.v1.channel_pb2 import CHANNEL_SMS
+from outreach.v1.campaign_pb2 import (
+    CAMPAIGN_STATUS_COMPLETE,
+    Campaign,
+    EmailContent,
+    SmsContent,
+)
+from outreach.v1.channel_pb2 import CHANNEL_EMAIL, CHANNEL_SMS
 from outreach.wheel_binary import wheel_binary
 from tests.compose_file import ROOT, SERVICES, VARIABLE, make_env_script
 from tests.waiting import eventually
@@ -28,14 +33,15 @@ Adapt = Callable[[str], str]
 @pytest.fixture
 def dot_env() -> dict[str, str]:
     script = make_env_script()
-    values: dict[str, str] = script.environment("Example", script.sandbox_account())
+    values: dict[str, str] = script.sandbox_environment("Example")
     return values
 
 
 @pytest.fixture
 def adapt(dot_env: dict[str, str], tmp_path: Path, database_dsn: str) -> Adapt:
     """A value of the compose file as it is on this machine: variables, hosts, ports, directories."""
-    ports = {port: str(free_port()) for port in ("4222", "8222", "50051", "50052", "8081", "8090")}
+    listeners = ("4222", "8222", "50051", "50052", "8081", "8082", "8090")
+    ports = {port: str(free_port()) for port in listeners}
 
     def adapted(value: str) -> str:
         value = VARIABLE.sub(lambda found: dot_env[found[1]], value)
@@ -45,7 +51,7 @@ def adapt(dot_env: dict[str, str], tmp_path: Path, database_dsn: str) -> Adapt:
             return ports[value]
         value = value.replace("0.0.0.0", "127.0.0.1").replace("/var/lib/outreach", str(tmp_path))
         return re.sub(
-            r"(?:nats|campaign|sender-sms|sandbox|127\.0\.0\.1):(\d+)",
+            r"(?:nats|campaign|sender-sms|sender-email|sandbox|127\.0\.0\.1):(\d+)",
             lambda found: f"127.0.0.1:{ports[found[1]]}",
             value,
         )
@@ -95,6 +101,20 @@ def _health_check(command: list[str]) -> HealthCheck:
     return healthy
 
 
+async def _run(client: OutreachClient, campaign: Campaign, contacts: bytes) -> None:
+    uploaded = await client.upload_contacts(campaign.id, contacts, consent_confirmed=True)
+    await client.import_contacts(campaign.id, uploaded.id)
+    disclaimer = await client.get_disclaimer()
+    await client.run_campaign(campaign.id, accepted_disclaimer_version=disclaimer.version)
+
+    async def complete() -> bool:
+        found = await client.get_campaign(campaign.id)
+        return found.status == CAMPAIGN_STATUS_COMPLETE and found.counts.delivered == 1
+
+    # Sent to the sandbox, confirmed by its webhook: every address in the file is right.
+    await eventually(complete, timeout_seconds=30, what="the message to be delivered")
+
+
 async def test_the_services_run_as_the_compose_file_says(
     adapt: Adapt, dot_env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -105,24 +125,23 @@ async def test_the_services_run_as_the_compose_file_says(
         _service("sandbox", adapt, stage=1),
         _service("campaign", adapt, stage=1),
         _service("sender-sms", adapt, stage=2),
+        _service("sender-email", adapt, stage=2),
     ]
+    email = EmailContent(
+        subject="Hello {{name}}",
+        html='<p>Hello {{name}}</p><p><a href="{{unsubscribe_url}}">Unsubscribe</a></p>',
+    )
+    # `from` is a keyword of Python.
+    getattr(email, "from").address = "campaigns@outreach.example"
     async with Supervisor(specs, tmp_path / "log", restart=False):
         address = f"127.0.0.1:{adapt('50051')}"
         async with OutreachClient(address, dot_env["OUTREACH_BOOTSTRAP_API_KEY"]) as client:
-            campaign = await client.create_campaign(
+            by_sms = await client.create_campaign(
                 name="Spring", channel=CHANNEL_SMS, sms=SmsContent(body="Hello {{name}}")
             )
-            uploaded = await client.upload_contacts(
-                campaign.id, b"phone,name\n+14155550101,Ada\n", consent_confirmed=True
+            by_email = await client.create_campaign(
+                name="Spring", channel=CHANNEL_EMAIL, email=email
             )
-            await client.import_contacts(campaign.id, uploaded.id)
-            disclaimer = await client.get_disclaimer()
-            await client.run_campaign(campaign.id, accepted_disclaimer_version=disclaimer.version)
-
-            async def complete() -> bool:
-                found = await client.get_campaign(campaign.id)
-                return found.status == CAMPAIGN_STATUS_COMPLETE and found.counts.delivered == 1
-
-            # Sent to the sandbox, confirmed by its callback: every address in the file is right.
-            await eventually(complete, timeout_seconds=30, what="the message to be delivered")
+            await _run(client, by_sms, b"phone,name\n+14155550101,Ada\n")
+            await _run(client, by_email, b"email,name\nada@example.org,Ada\n")
     assert list((tmp_path / "journal").iterdir()) == []

@@ -97,7 +97,8 @@ def test_commands_of_the_tour_exist() -> None:
     text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "operations.md").read_text()
     commands = set(
         re.findall(
-            r"(?:^|\s)outreach ((?:campaign|contacts|messages) [a-z]+|up|demo|version)\b", text
+            r"(?:^|\s)outreach ((?:campaign|contacts|attachments|messages) [a-z]+|up|demo|version)\b",
+            text,
         )
     )
     assert commands

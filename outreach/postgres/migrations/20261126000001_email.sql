@@ -3,13 +3,15 @@
 -- An email template compiled once (outreach.email): what senders get, and what is told of it without reading it all.
 ALTER TABLE campaign_content
     ADD COLUMN compiled bytea,  -- CompiledEmail as JSON; NULL: an SMS, or a template that could not be compiled
-    ADD COLUMN compiled_report jsonb; -- {html_bytes, text_bytes, names, warnings: [{field, code, text}]}
+    ADD COLUMN compiled_report jsonb; -- {html_bytes, text_bytes, names, warnings: [{field, code, text}], sha256 of compiled}
 
 -- A test send is a campaign of its own, which nobody sees as one: it takes the same way, and does not hold the channel.
 ALTER TABLE campaign ADD COLUMN test_of uuid REFERENCES campaign (id) ON DELETE CASCADE;
 CREATE INDEX campaign_test_sends ON campaign (test_of) WHERE test_of IS NOT NULL;
 DROP INDEX campaign_channel_lock;
 CREATE UNIQUE INDEX campaign_channel_lock ON campaign (organisation_id, channel) WHERE holds_channel AND test_of IS NULL;
+-- What the delivery looks for many times a second: all that is in progress, test sends too.
+CREATE INDEX campaign_in_progress ON campaign (organisation_id, channel) WHERE holds_channel;
 
 -- What the time limit of deferrals looks through: campaigns that have been run and have not ended, also in
 -- ACTIVE_RETRIES. Neither column changes with a batch (as counts do), so that a batch's update stays heap-only.
@@ -41,6 +43,7 @@ CREATE TABLE attachment_chunk (
 ALTER TABLE attachment_chunk ALTER COLUMN data SET STORAGE EXTERNAL;
 
 -- migrate:down
+DROP INDEX campaign_in_progress;
 DROP TABLE attachment_chunk, attachment;
 ALTER TABLE provider_account
     DROP COLUMN sender_addresses, DROP COLUMN sender_domains, DROP COLUMN check_fault, DROP COLUMN check_time;

@@ -25,6 +25,15 @@ from outreach.vocabulary import Channel
 _is_e164 = re.compile(r"\+[1-9][0-9]{1,14}").fullmatch
 _NSN_DIGITS_MIN = 2  # the library's own least length of a number after its country code
 
+#: Why `destination_check` gives None, for people.
+INVALID_RECIPIENT = {
+    Channel.SMS: (
+        "Not a possible phone number in E.164 form: +, country code and number, "
+        "at most 15 digits, nothing else."
+    ),
+    Channel.EMAIL: "Not an email address.",
+}
+
 
 class _NumberingPlan(NamedTuple):
     """What makes a number of one country code possible.

@@ -9,7 +9,7 @@ from uuid import UUID
 from outreach.recipients import recipient_hash
 from outreach.vocabulary import Channel
 from services.campaign.contacts.copy_format import ContactEncoder, problems_payload
-from services.campaign.contacts.destinations import destination_check
+from services.campaign.contacts.destinations import INVALID_RECIPIENT, destination_check
 from services.campaign.contacts.errors import (
     ContactFileError,
     ContactLimits,
@@ -26,14 +26,6 @@ from services.campaign.contacts.rows import (
 )
 
 BATCH_ROWS_MAX = 5_000
-
-_INVALID_RECIPIENT = {
-    Channel.SMS: (
-        "Not a possible phone number in E.164 form: +, country code and number, "
-        "at most 15 digits, nothing else."
-    ),
-    Channel.EMAIL: "Not an email address.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +188,7 @@ class ContactImport:
     def _bad_recipient(self, number: int, given: str) -> None:
         column = self._names[self._destination]
         if given.strip():
-            detail = _INVALID_RECIPIENT[self._spec.channel]
+            detail = INVALID_RECIPIENT[self._spec.channel]
             self._problem(number, column, RowReason.INVALID_RECIPIENT, detail)
         else:
             self._problem(number, column, RowReason.RECIPIENT_MISSING, "There is no recipient.")

@@ -1,5 +1,6 @@
 """What senders fetch once: a campaign's content, and how an organisation reaches its provider."""
 
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from outreach.internal.v1 import delivery_pb2
 from outreach.secrets import Secrets
 from outreach.v1 import campaign_pb2, channel_pb2
 from outreach.vocabulary import Channel
+from services.campaign.delivery.attachments import attachment_pieces, content_attachments
 from services.campaign.delivery.changes import QUERIES
 
 
@@ -42,10 +44,18 @@ class Contents:
             missing_variable_policy=campaign_pb2.MissingVariablePolicy.ValueType(
                 row["missing_variable_policy"]
             ),
+            is_test=row["is_test"],
         )
+        if channel is Channel.EMAIL:
+            content.attachments.extend(await content_attachments(self._pool, campaign_id))
         part = content.sms if channel is Channel.SMS else content.email
         json_format.ParseDict(_json(row["content"]), part, ignore_unknown_fields=True)
+        content.compiled_email = row["compiled"] or b""
         return content
+
+    def attachment_pieces(self, campaign_id: UUID, attachment_id: UUID) -> AsyncGenerator[bytes]:
+        """One attachment, in pieces of at most 1 MiB. ATTACHMENT_NOT_FOUND."""
+        return attachment_pieces(self._pool, campaign_id, attachment_id)
 
     async def provider_account(
         self, organisation_id: UUID, channel: int

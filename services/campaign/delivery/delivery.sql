@@ -1,4 +1,5 @@
 -- Every statement that changes messages runs in a transaction that holds the campaign's row (lock_campaign).
+-- A test send is a campaign here like any other: no statement leaves it out.
 
 -- name: lock_campaign
 SELECT organisation_id, channel, status, run, revision, stop_time IS NOT NULL AS stopped,
@@ -339,7 +340,9 @@ JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
 ORDER BY m.status, m.claim_time, l.number
 
 -- name: get_content
-SELECT c.organisation_id, c.channel, c.missing_variable_policy, t.content_hash, t.content, t.columns
+-- Without an email's body and text: senders use what was compiled of them.
+SELECT c.organisation_id, c.channel, c.missing_variable_policy, c.test_of IS NOT NULL AS is_test,
+       t.content_hash, t.content - ARRAY['html', 'mjml', 'blocks', 'text'] AS content, t.columns, t.compiled
 FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
 WHERE c.id = $1

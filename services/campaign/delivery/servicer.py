@@ -14,6 +14,7 @@ from outreach.cancellation import raise_if_cancelled
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.postgres.outage import STORE_ERRORS, is_outage
 from outreach.vocabulary import Channel
+from services.campaign.delivery.attachments import write_attachment
 from services.campaign.delivery.claims import CLAIM_MESSAGES_MAX, Claims
 from services.campaign.delivery.content import Contents
 from services.campaign.delivery.look_ups import LookUps
@@ -111,6 +112,16 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         fields.check()
         return await self._contents.campaign_content(campaign_id)
 
+    async def GetProviderAccount(
+        self, request: delivery_pb2.GetProviderAccountRequest, context: _Context
+    ) -> delivery_pb2.ProviderAccount:
+        """See delivery.proto."""
+        fields = Fields()
+        organisation_id = fields.uuid("organisation_id", request.organisation_id)
+        channel = fields.choice("channel", request.channel, Channel, None)
+        fields.check()
+        return await self._contents.provider_account(organisation_id, channel)
+
     async def ListProviderAccounts(
         self, request: delivery_pb2.ListProviderAccountsRequest, context: _Context
     ) -> delivery_pb2.ListProviderAccountsResponse:
@@ -152,15 +163,17 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         recipient = await self._contents.recipient(campaign_id, request.number)
         return delivery_pb2.GetRecipientResponse(recipient=recipient)
 
-    async def GetProviderAccount(
-        self, request: delivery_pb2.GetProviderAccountRequest, context: _Context
-    ) -> delivery_pb2.ProviderAccount:
+    # A coroutine, as Deliver is: it is told at once when the sender goes away.
+    async def GetAttachment(  # type: ignore[override] # the stubs know generators only
+        self, request: delivery_pb2.GetAttachmentRequest, context: _Context
+    ) -> None:
         """See delivery.proto."""
         fields = Fields()
-        organisation_id = fields.uuid("organisation_id", request.organisation_id)
-        channel = fields.choice("channel", request.channel, Channel, None)
+        campaign_id = fields.uuid("campaign_id", request.campaign_id)
+        attachment_id = fields.uuid("attachment_id", request.attachment_id)
         fields.check()
-        return await self._contents.provider_account(organisation_id, channel)
+        pieces = self._contents.attachment_pieces(campaign_id, attachment_id)
+        await write_attachment(context, pieces, write_seconds_max=self.write_seconds_max)
 
 
 class _Stream:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from outreach.email.blocks import Blocks, EmailSource, Html, Mjml
 from outreach.errors import Violation
 from outreach.vocabulary import Channel, MissingVariablePolicy
 from services.campaign.domain.content import Draft, EmailContent, SmsContent
@@ -40,9 +41,12 @@ _EMAIL = MappingProxyType(
         "from": "from_",
         "reply_to": "reply_to",
         "preheader": "preheader",
-        "html": "html",
         "text": "text",
     }
+)
+#: Paths below `email` of the body, with the form that each gives it.
+_BODY: Mapping[str, type[EmailSource]] = MappingProxyType(
+    {"html": Html, "mjml": Mjml, "blocks": Blocks}
 )
 #: Fields of a campaign that nobody changes by an update.
 _IMMUTABLE = frozenset(
@@ -57,6 +61,8 @@ _IMMUTABLE = frozenset(
         "columns",
         "contacts",
         "template_problems",
+        "template_warnings",
+        "email_size",
         "run",
         "create_time",
         "update_time",
@@ -82,7 +88,7 @@ def check_paths(paths: Sequence[str]) -> list[Violation]:
         elif not (
             path in _ANY_CHANNEL
             or (head == "sms" and (not rest or rest in _SMS))
-            or (head == "email" and (not rest or rest in _EMAIL))
+            or (head == "email" and (not rest or rest in _EMAIL or rest in _BODY))
         ):
             violations.append(
                 Violation("update_mask", "FIELD_UNKNOWN", "It names a field that there is not.")
@@ -104,7 +110,9 @@ def edited(draft: Draft, proposed: Proposed, paths: Sequence[str]) -> tuple[Draf
         elif head == "sms" and isinstance(draft.content, SmsContent):
             draft = replace(draft, content=_sms_edited(draft.content, proposed.sms, rest))
         elif head == "email" and isinstance(draft.content, EmailContent):
-            draft = replace(draft, content=_email_edited(draft.content, proposed.email, rest))
+            draft = replace(
+                draft, content=_email_edited(draft.content, proposed.email, rest, paths)
+            )
         else:
             kind = "an SMS" if draft.channel is Channel.SMS else "an email"
             violations.append(
@@ -120,8 +128,15 @@ def _sms_edited(content: SmsContent, proposed: SmsContent, path: str) -> SmsCont
     return replace(content, **{attribute: getattr(proposed, attribute)})
 
 
-def _email_edited(content: EmailContent, proposed: EmailContent, path: str) -> EmailContent:
+def _email_edited(
+    content: EmailContent, proposed: EmailContent, path: str, paths: Sequence[str]
+) -> EmailContent:
     if not path:
         return proposed
+    if path in _BODY:
+        # Whatever form it had. A form that is named and not given empties the body.
+        forms = [form for name, form in _BODY.items() if f"email.{name}" in paths]
+        given = isinstance(proposed.body, tuple(forms))
+        return replace(content, body=proposed.body if given else None)
     attribute = _EMAIL[path]
     return replace(content, **{attribute: getattr(proposed, attribute)})

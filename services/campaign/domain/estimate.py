@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from outreach.email.compiled import BoundEmail
 from outreach.template.placeholders import BoundTemplate
 from outreach.template.segments import segments
 from outreach.template.sms import is_sms_too_long
@@ -56,3 +57,33 @@ class SmsEstimate:
     def segments_mean(self) -> float:
         """Segments a message; 0 when nothing would be sent."""
         return self.segments_total / self.to_send if self.to_send else 0.0
+
+
+@dataclass(slots=True)
+class EmailEstimate:
+    """Totals of an email campaign; `add` one contact after the other.
+
+    A suppressed contact counts as that alone; one that the policy skips is not sent to.
+    """
+
+    template: BoundEmail
+    policy: MissingVariablePolicy
+    to_send: int = 0
+    suppressed: int = 0
+    missing_variables: int = 0
+    missing_by_variable: Counter[str] = field(default_factory=Counter)
+    skipped: int = 0
+
+    def add(self, values: Sequence[str | None], *, suppressed: bool) -> None:
+        """One contact, with its values in column order."""
+        if suppressed:
+            self.suppressed += 1
+            return
+        missing = self.template.missing(values)
+        if missing:
+            self.missing_variables += 1
+            self.missing_by_variable.update(missing)
+            if self.policy is MissingVariablePolicy.SKIP:
+                self.skipped += 1
+                return
+        self.to_send += 1

@@ -2,5 +2,5 @@
 
 from outreach.vocabulary import Role
 
-#: Campaigns, their contacts and messages, and watching them. Operations sees none of it.
+#: Campaigns, their contacts, attachments and messages, and watching them. Operations sees none of it.
 CAMPAIGN_ROLES = frozenset({Role.ORG_ADMIN, Role.ADMIN, Role.CAMPAIGNER})

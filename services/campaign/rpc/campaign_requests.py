@@ -6,16 +6,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from outreach.v1 import campaign_pb2
 from outreach.vocabulary import CampaignStatus, Channel, MissingVariablePolicy
-from services.campaign.domain.content import (
-    NAME_CHARACTERS_MAX,
-    Content,
-    Draft,
-    EmailAddress,
-    EmailContent,
-    SmsContent,
-    SmsSender,
-)
+from services.campaign.domain.content import Content, Draft, SmsContent, SmsSender
+from services.campaign.domain.draft_rules import NAME_CHARACTERS_MAX
 from services.campaign.domain.edit import Proposed
+from services.campaign.rpc.email_requests import email_of
 from services.campaign.rpc.fields import Fields
 from services.campaign.usecases.read_campaigns import CampaignFilter
 from services.campaign.usecases.run_campaign import RunCommand
@@ -37,7 +31,7 @@ def draft_of(fields: Fields, campaign: campaign_pb2.Campaign) -> Draft:
             f"A campaign on {channel.name} has its content in `{_CONTENT_OF[channel]}`.",
         )
     content: Content = (
-        _sms_of(campaign.sms) if channel is Channel.SMS else _email_of(campaign.email)
+        _sms_of(campaign.sms) if channel is Channel.SMS else email_of(fields, campaign.email)
     )
     return Draft(
         name=campaign.name.strip(),
@@ -57,7 +51,7 @@ def update_of(fields: Fields, request: campaign_pb2.UpdateCampaignRequest) -> Up
             name=campaign.name.strip(),
             description=campaign.description,
             sms=_sms_of(campaign.sms),
-            email=_email_of(campaign.email),
+            email=email_of(fields, campaign.email),
             missing_variable_policy=_policy_of(fields, campaign),
         ),
         paths=tuple(request.update_mask.paths),
@@ -124,21 +118,6 @@ def _sms_of(content: campaign_pb2.SmsContent) -> SmsContent:
         if content.HasField("validity_period")
         else None,
     )
-
-
-def _email_of(content: campaign_pb2.EmailContent) -> EmailContent:
-    return EmailContent(
-        subject=content.subject,
-        from_=_address(getattr(content, "from")) if content.HasField("from") else None,
-        reply_to=_address(content.reply_to) if content.HasField("reply_to") else None,
-        preheader=content.preheader,
-        html=content.html,
-        text=content.text,
-    )
-
-
-def _address(address: campaign_pb2.EmailAddress) -> EmailAddress:
-    return EmailAddress(address=address.address, display_name=address.display_name)
 
 
 def _seconds(duration: Duration) -> float:

@@ -1,16 +1,16 @@
 """CampaignService."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
-
-from google.protobuf.duration_pb2 import Duration
 
 from outreach.errors import OutreachError
 from outreach.rpc.call import Caller, current_caller
 from outreach.v1 import campaign_pb2, campaign_pb2_grpc
 from services.campaign.delivery.changes import Wakeups
-from services.campaign.domain.content import check_draft
+from services.campaign.domain.content import EmailContent
 from services.campaign.domain.disclaimer import DISCLAIMER_POINTS, DISCLAIMER_VERSION
+from services.campaign.domain.draft_rules import check_form
 from services.campaign.rpc.campaign_requests import (
     draft_of,
     filter_of,
@@ -18,15 +18,21 @@ from services.campaign.rpc.campaign_requests import (
     run_of,
     update_of,
 )
-from services.campaign.rpc.convert import campaign_to_proto, size_to_proto
+from services.campaign.rpc.convert import campaign_to_proto
+from services.campaign.rpc.estimates import estimate_to_proto, preview_to_proto
 from services.campaign.rpc.fields import Fields, query_hash, request_key
-from services.campaign.rpc.pages import PageTokens, fitting
+from services.campaign.rpc.pages import PAGE_BYTES_MAX, PageTokens, fitting
 from services.campaign.store import Connection, Pool
 from services.campaign.store.campaigns import get_campaign as stored_campaign
 from services.campaign.store.requests import RequestKey
 from services.campaign.usecases import read_campaigns
+from services.campaign.usecases.compile_template import (
+    ROUNDS_MAX,
+    TemplateChangedError,
+    TemplateCompiler,
+)
 from services.campaign.usecases.create_campaign import create_campaign
-from services.campaign.usecases.estimate_campaign import Estimate, estimate_campaign
+from services.campaign.usecases.estimate_campaign import estimate_campaign
 from services.campaign.usecases.once import Once
 from services.campaign.usecases.preview_campaign import preview_campaign
 from services.campaign.usecases.run_campaign import (
@@ -35,7 +41,11 @@ from services.campaign.usecases.run_campaign import (
     channel_busy,
     run_campaign,
 )
-from services.campaign.usecases.update_campaign import update_campaign
+from services.campaign.usecases.update_campaign import (
+    UpdateCommand,
+    compile_edit,
+    update_campaign,
+)
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
@@ -52,6 +62,7 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         *,
         page_tokens: PageTokens,
         wakeups: Wakeups,
+        compiler: TemplateCompiler,
         on_run: Callable[[], None],
     ) -> None:
         """`on_run`: called after a run was committed, so that it is dispatched at once."""
@@ -59,6 +70,7 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         self._once = Once(pool)
         self._page_tokens = page_tokens
         self._wakeups = wakeups
+        self._compiler = compiler
         self._on_run = on_run
 
     async def CreateCampaign(
@@ -67,13 +79,14 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         caller, fields = current_caller(), Fields()
         draft = draft_of(fields, request.campaign)
         key = request_key(fields, caller, "CreateCampaign", request, request.request_id)
-        if fields.violations:
-            # What the domain finds is told together with what could not be read.
-            fields.violations += check_draft(draft, None).violations
+        # What the domain finds is told together with what could not be read.
+        fields.violations += check_form(draft)
         fields.check()
+        content = draft.content
+        compilation = await self._compiler(content) if isinstance(content, EmailContent) else None
 
         async def create(connection: Connection) -> campaign_pb2.Campaign:
-            return campaign_to_proto(await create_campaign(connection, caller, draft))
+            return campaign_to_proto(await create_campaign(connection, caller, draft, compilation))
 
         campaign = await self._once(
             key, campaign_pb2.Campaign, create, validate_only=request.validate_only
@@ -100,17 +113,18 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         fields.check()
         query = query_hash(caller, "ListCampaigns", request.filter)
         position = self._page_tokens.read(request.page_token, query)
-        found = await read_campaigns.list_campaigns(
+        found, more = await read_campaigns.list_campaigns(
             self._pool,
             caller,
             where,
             before=None if position is None else UUID(bytes=position),
             limit=size + 1,
+            bytes_max=PAGE_BYTES_MAX,
         )
         campaigns = [campaign_to_proto(campaign) for campaign in found[:size]]
         shown = fitting(campaigns)
         token = ""
-        if shown < len(found):
+        if shown < len(found) or more:
             token = self._page_tokens.make(found[shown - 1].id.bytes, query)
         return campaign_pb2.ListCampaignsResponse(
             campaigns=campaigns[:shown], next_page_token=token
@@ -124,15 +138,28 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         key = request_key(fields, caller, "UpdateCampaign", request, request.request_id)
         fields.check()
 
-        async def update(connection: Connection) -> campaign_pb2.Campaign:
-            return campaign_to_proto(await update_campaign(connection, caller, command))
-
-        campaign = await self._once(
-            key, campaign_pb2.Campaign, update, validate_only=request.validate_only
-        )
+        campaign = await self._update(caller, command, key, validate_only=request.validate_only)
         if not request.validate_only:
             await self._wake(caller, campaign)
         return campaign
+
+    async def _update(
+        self, caller: Caller, command: UpdateCommand, key: RequestKey | None, *, validate_only: bool
+    ) -> campaign_pb2.Campaign:
+        for _ in range(ROUNDS_MAX):
+            with suppress(TemplateChangedError):
+                return await self._compile_and_update(caller, command, key, validate_only)
+        raise OutreachError("ETAG_MISMATCH", "Others keep changing the campaign; try again.")
+
+    async def _compile_and_update(
+        self, caller: Caller, command: UpdateCommand, key: RequestKey | None, validate_only: bool
+    ) -> campaign_pb2.Campaign:
+        prepared = await compile_edit(self._pool, caller, command, self._compiler)
+
+        async def update(connection: Connection) -> campaign_pb2.Campaign:
+            return campaign_to_proto(await update_campaign(connection, caller, command, prepared))
+
+        return await self._once(key, campaign_pb2.Campaign, update, validate_only=validate_only)
 
     async def GetDisclaimer(
         self, request: campaign_pb2.GetDisclaimerRequest, context: object
@@ -179,21 +206,15 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         campaign_id = fields.uuid("id", request.id)
         who = previewed_of(fields, request)
         fields.check()
-        preview = await preview_campaign(self._pool, current_caller(), campaign_id, who)
-        if preview is None:
-            return campaign_pb2.PreviewCampaignResponse()
-        return campaign_pb2.PreviewCampaignResponse(
-            sms=campaign_pb2.SmsPreview(text=preview.text, size=size_to_proto(preview.size)),
-            missing_variables=preview.missing_variables,
+        return preview_to_proto(
+            await preview_campaign(self._pool, current_caller(), campaign_id, who)
         )
 
     async def EstimateCampaign(
         self, request: campaign_pb2.EstimateCampaignRequest, context: object
     ) -> campaign_pb2.EstimateCampaignResponse:
         campaign_id = _campaign_id(request.id)
-        return _estimate_to_proto(
-            await estimate_campaign(self._pool, current_caller(), campaign_id)
-        )
+        return estimate_to_proto(await estimate_campaign(self._pool, current_caller(), campaign_id))
 
     async def _wake(self, caller: Caller, campaign: campaign_pb2.Campaign) -> None:
         await self._wakeups.campaign_changed(
@@ -206,30 +227,3 @@ def _campaign_id(text: str) -> UUID:
     campaign_id = fields.uuid("id", text)
     fields.check()
     return campaign_id
-
-
-def _estimate_to_proto(estimate: Estimate) -> campaign_pb2.EstimateCampaignResponse:
-    message = campaign_pb2.EstimateCampaignResponse(
-        to_send=estimate.to_send, suppressed=estimate.suppressed
-    )
-    counted, terms = estimate.sms, estimate.terms
-    if counted is None or estimate.template_size is None:
-        return message
-    message.missing_variables = counted.missing_variables
-    message.missing_by_variable.update(counted.missing_by_variable)
-    message.skipped = counted.skipped
-    message.too_long = counted.too_long
-    message.sms.template.CopyFrom(size_to_proto(estimate.template_size))
-    message.sms.segments_min = counted.segments_min
-    message.sms.segments_mean = counted.segments_mean
-    message.sms.segments_max = counted.segments_max
-    message.sms.segments_total = counted.segments_total
-    if terms is not None and terms.price_per_segment_micros is not None:
-        message.sms.cost.currency_code = terms.currency_code or ""
-        message.sms.cost.amount_micros = counted.segments_total * terms.price_per_segment_micros
-    if terms is not None and terms.segments_per_second_max is not None:
-        seconds = counted.segments_total / terms.segments_per_second_max
-        duration = Duration()
-        duration.FromMilliseconds(round(seconds * 1000))
-        message.sms.sending_time.CopyFrom(duration)
-    return message

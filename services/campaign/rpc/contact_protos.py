@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from outreach.errors import OutreachError, Violation
 from outreach.v1 import campaign_pb2, contact_pb2
 from services.campaign.contacts.errors import ContactProblem
 from services.campaign.contacts.importer import ImportCounts
@@ -12,7 +11,6 @@ from services.campaign.store.contacts import Upload
 from services.campaign.usecases.import_contacts import ImportCommand
 from services.campaign.usecases.upload_contacts import UploadCommand
 
-CHUNK_BYTES_MAX = 64 * 1024
 #: Longer than any file system's.
 FILE_NAME_CHARACTERS_MAX = 1_024
 #: Longer ones are no mapping of a file within the limits, whatever they say.
@@ -35,26 +33,6 @@ def header_of(header: contact_pb2.UploadHeader) -> UploadCommand:
     )
     fields.check()
     return command
-
-
-def chunk_of(frame: contact_pb2.UploadContactsRequest) -> bytes:
-    """The bytes of one of the frames after the first."""
-    if frame.WhichOneof("frame") != "chunk":
-        raise OutreachError.invalid(
-            Violation("chunk", "FIELD_REQUIRED", "After the header only chunks of the file follow.")
-        )
-    if len(frame.chunk) > CHUNK_BYTES_MAX:
-        raise OutreachError.invalid(
-            Violation("chunk", "FIELD_TOO_LONG", f"At most {CHUNK_BYTES_MAX:,} bytes a chunk.")
-        )
-    return frame.chunk
-
-
-def header_missing() -> OutreachError:
-    """An upload that begins with something else, or not at all."""
-    return OutreachError.invalid(
-        Violation("header", "FIELD_REQUIRED", "The first frame has to be the header.")
-    )
 
 
 def import_of(fields: Fields, request: contact_pb2.ImportContactsRequest) -> ImportCommand:

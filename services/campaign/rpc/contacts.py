@@ -1,7 +1,7 @@
 """ContactService."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
 from uuid import UUID
@@ -9,14 +9,11 @@ from uuid import UUID
 import grpc.aio
 import structlog
 
-from outreach.errors import OutreachError
 from outreach.rpc.call import Caller, current_caller
 from outreach.v1 import contact_pb2, contact_pb2_grpc
 from services.campaign.contacts.importer import ImportCounts
 from services.campaign.delivery.changes import Wakeups
 from services.campaign.rpc.contact_protos import (
-    chunk_of,
-    header_missing,
     header_of,
     import_of,
     problem_to_proto,
@@ -26,6 +23,12 @@ from services.campaign.rpc.contact_protos import (
 from services.campaign.rpc.convert import campaign_to_proto
 from services.campaign.rpc.fields import Fields, query_hash, request_key
 from services.campaign.rpc.pages import PageTokens, fitting
+from services.campaign.rpc.uploads import (
+    UPLOADS_AT_ONCE_MAX,
+    chunks_of,
+    header_frame,
+    limited_upload,
+)
 from services.campaign.store import Connection, Pool
 from services.campaign.store.contacts import Upload
 from services.campaign.store.requests import RequestKey
@@ -43,13 +46,8 @@ from services.campaign.usecases.upload_contacts import require_consent, upload_c
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000
-#: An upload that sends nothing for so long is given up.
-UPLOAD_IDLE_SECONDS_MAX = 60.0
-UPLOAD_SECONDS_MAX = 1_800.0
 #: Each takes a core for its worker process and a connection; more of them wait.
 IMPORTS_AT_ONCE_MAX = 2
-#: Each takes up to the largest file on the local disk; more of them wait.
-UPLOADS_AT_ONCE_MAX = 64
 PROGRESS_INTERVAL_SECONDS = 0.1
 _ORDINAL_BYTES = 4
 
@@ -75,24 +73,16 @@ class ContactServicer(contact_pb2_grpc.ContactServiceServicer):
     async def UploadContacts(
         self, request_iterator: Any, context: _Context
     ) -> contact_pb2.ContactUpload:
-        try:
-            async with asyncio.timeout(UPLOAD_SECONDS_MAX) as limit:
-                upload = await self._upload(aiter(request_iterator), context)
-        except TimeoutError:
-            if not limit.expired():
-                raise  # the database's
-            raise _too_slow() from None
-        return upload_to_proto(upload)
+        async with limited_upload():
+            return upload_to_proto(await self._upload(aiter(request_iterator), context))
 
     async def _upload(
         self, frames: AsyncIterator[contact_pb2.UploadContactsRequest], context: _Context
     ) -> Upload:
-        first = await _next_frame(frames)
-        if first is None or first.WhichOneof("frame") != "header":
-            raise header_missing()
-        require_consent(confirmed=first.header.consent_confirmed)
-        command = header_of(first.header)
-        chunks = _chunks(frames, context)
+        header = (await header_frame(frames)).header
+        require_consent(confirmed=header.consent_confirmed)
+        command = header_of(header)
+        chunks = chunks_of(frames, context)
         async with self._uploads:
             return await upload_contacts(
                 self._pool, current_caller(), command, chunks, self._terms.limits
@@ -234,28 +224,3 @@ async def _told(
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
-
-
-async def _next_frame(
-    frames: AsyncIterator[contact_pb2.UploadContactsRequest],
-) -> contact_pb2.UploadContactsRequest | None:
-    """None: the caller has ended its stream."""
-    try:
-        async with asyncio.timeout(UPLOAD_IDLE_SECONDS_MAX):
-            return await anext(frames, None)
-    except TimeoutError:
-        raise _too_slow() from None
-
-
-def _too_slow() -> OutreachError:
-    return OutreachError("DEADLINE_EXCEEDED", "The file came in too slowly; upload it again.")
-
-
-async def _chunks(
-    frames: AsyncIterator[contact_pb2.UploadContactsRequest], context: _Context
-) -> AsyncGenerator[bytes]:
-    while (frame := await _next_frame(frames)) is not None:
-        yield chunk_of(frame)
-    # gRPC ends the frames in the same way when the call is broken off. Something is written before
-    # the file is taken for complete: on a broken call that fails, or the cancellation comes first.
-    await context.send_initial_metadata(())

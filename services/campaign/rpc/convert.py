@@ -8,10 +8,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from outreach.template.segments import SegmentCount, SmsEncoding
 from outreach.v1 import campaign_pb2, channel_pb2, failure_reason_pb2, message_pb2
 from outreach.vocabulary import Channel
-from services.campaign.domain.content import EmailAddress, EmailContent, SmsContent
+from services.campaign.domain.content import SmsContent
 from services.campaign.domain.etag import etag_of
 from services.campaign.domain.failures import is_retryable
 from services.campaign.domain.lifecycle import Counts, allowed_actions
+from services.campaign.rpc.email_protos import email_to_proto, warning_to_proto
+from services.campaign.rpc.pages import PAGE_BYTES_MAX
 from services.campaign.store import Connection
 from services.campaign.store.campaigns import CampaignRecord, list_running_campaigns
 from services.campaign.store.campaigns import list_campaigns as store_list
@@ -41,11 +43,13 @@ async def load_campaigns(
     channel: Channel | None = None,
     running_only: bool = False,
 ) -> list[campaign_pb2.Campaign]:
-    """The newest campaigns, at most LOADED_CAMPAIGNS_MAX; `running_only`: those IN_PROGRESS."""
+    """The newest campaigns, at most LOADED_CAMPAIGNS_MAX and of about PAGE_BYTES_MAX together;
+    `running_only`: those IN_PROGRESS.
+    """
     if running_only:
         campaigns = await list_running_campaigns(connection, organisation_id, channel=channel)
     else:
-        campaigns = await store_list(
+        campaigns, _ = await store_list(
             connection,
             organisation_id,
             channel=channel,
@@ -53,6 +57,7 @@ async def load_campaigns(
             name_contains="",
             before=None,
             limit=LOADED_CAMPAIGNS_MAX,
+            bytes_max=PAGE_BYTES_MAX,
         )
     return [campaign_to_proto(campaign) for campaign in campaigns]
 
@@ -107,7 +112,11 @@ def campaign_to_proto(campaign: CampaignRecord) -> campaign_pb2.Campaign:
 
 
 def _add_outcomes(message: campaign_pb2.Campaign, campaign: CampaignRecord) -> None:
-    """The parts that are only there after an import and after a failure."""
+    """The parts that are only there after a compilation, after an import and after a failure."""
+    if campaign.report is not None:
+        message.template_warnings.extend(map(warning_to_proto, campaign.report.warnings))
+        message.email_size.html_bytes = campaign.report.html_bytes
+        message.email_size.text_bytes = campaign.report.text_bytes
     if campaign.contacts is not None:
         message.contacts.CopyFrom(
             campaign_pb2.ContactSummary(
@@ -157,27 +166,6 @@ def sms_to_proto(content: SmsContent) -> campaign_pb2.SmsContent:
     if content.validity_seconds is not None:
         message.validity_period.FromMilliseconds(round(content.validity_seconds * 1000))
     return message
-
-
-def email_to_proto(content: EmailContent) -> campaign_pb2.EmailContent:
-    """An email campaign's content."""
-    message = campaign_pb2.EmailContent(
-        subject=content.subject,
-        reply_to=_address(content.reply_to),
-        preheader=content.preheader,
-        html=content.html,
-        text=content.text,
-    )
-    sender = _address(content.from_)
-    if sender is not None:
-        getattr(message, "from").CopyFrom(sender)
-    return message
-
-
-def _address(address: EmailAddress | None) -> campaign_pb2.EmailAddress | None:
-    if address is None:
-        return None
-    return campaign_pb2.EmailAddress(address=address.address, display_name=address.display_name)
 
 
 def message_to_proto(

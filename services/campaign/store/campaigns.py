@@ -14,15 +14,19 @@ from outreach.vocabulary import (
     FailureReason,
     MissingVariablePolicy,
 )
+from services.campaign.domain.compilation import Compilation, TemplateReport
 from services.campaign.domain.content import Content, Draft, Problem
 from services.campaign.domain.lifecycle import Counts
 from services.campaign.store import Connection, Record
 from services.campaign.store.content_json import (
+    AttachmentKey,
     content_from_json,
     content_hash,
     content_to_json,
     problems_from_json,
     problems_to_json,
+    report_from_json,
+    report_to_json,
 )
 
 QUERIES = load_queries("services.campaign.store", "campaigns.sql")
@@ -61,7 +65,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class CampaignRecord:
-    """A campaign as it is stored."""
+    """A campaign as it is stored, without what its template was compiled to.
+
+    `report` tells of that; None: an SMS, or an email that could not be compiled.
+    """
 
     id: UUID
     organisation_id: UUID
@@ -75,6 +82,7 @@ class CampaignRecord:
     run: int
     version: int
     content: Content
+    report: TemplateReport | None
     columns: tuple[Column, ...]
     problems: tuple[Problem, ...]
     contacts: ImportSummary | None
@@ -128,8 +136,12 @@ async def list_campaigns(
     name_contains: str,
     before: UUID | None,
     limit: int,
-) -> list[CampaignRecord]:
-    """Newest first, those older than `before`."""
+    bytes_max: int,
+) -> tuple[list[CampaignRecord], bool]:
+    """Newest first, those older than `before`; and whether there are more of the first `limit`.
+
+    The last one is the one with which their contents have more than `bytes_max` together.
+    """
     rows = await connection.fetch(
         QUERIES["list_campaigns"],
         organisation_id,
@@ -138,8 +150,10 @@ async def list_campaigns(
         name_contains,
         before,
         limit,
+        bytes_max,
     )
-    return [campaign_of(row) for row in rows]
+    more = bool(rows) and len(rows) < rows[0]["matching"]
+    return [campaign_of(row) for row in rows], more
 
 
 async def list_running_campaigns(
@@ -156,10 +170,11 @@ async def insert_campaign(
     campaign_id: UUID,
     organisation_id: UUID,
     draft: Draft,
+    compilation: Compilation | None,
     problems: Sequence[Problem],
     status: CampaignStatus,
 ) -> None:
-    """A new campaign, without contacts."""
+    """A new campaign, without contacts. `compilation`: an email's."""
     await connection.execute(
         QUERIES["insert_campaign"],
         campaign_id,
@@ -173,20 +188,30 @@ async def insert_campaign(
     await connection.execute(
         QUERIES["insert_content"],
         campaign_id,
-        content_hash(draft.content, (), draft.missing_variable_policy),
+        content_hash(
+            draft.content,
+            (),
+            draft.missing_variable_policy,
+            None if compilation is None else compilation.report,
+        ),
         content_to_json(draft.content),
         problems_to_json(problems),
     )
+    if compilation is not None:
+        await _set_compiled(connection, campaign_id, compilation)
 
 
 async def update_campaign(
     connection: Connection,
     campaign: CampaignRecord,
     draft: Draft,
+    compilation: Compilation | None,
     problems: Sequence[Problem],
     status: CampaignStatus,
 ) -> None:
-    """Replace what the caller decided; the version grows."""
+    """Replace what the caller decided; the version grows. `compilation` None: the template is the
+    one it was, and so is what it was compiled to.
+    """
     await connection.execute(
         QUERIES["update_campaign"],
         campaign.id,
@@ -195,13 +220,66 @@ async def update_campaign(
         draft.missing_variable_policy,
         status,
     )
+    report = campaign.report
+    if compilation is not None:
+        report = compilation.report
+        await _set_compiled(connection, campaign.id, compilation)
     await connection.execute(
         QUERIES["update_content"],
         campaign.id,
-        content_hash(draft.content, campaign.variable_names, draft.missing_variable_policy),
+        content_hash(
+            draft.content,
+            campaign.variable_names,
+            draft.missing_variable_policy,
+            report,
+            await _attachment_keys(connection, campaign.id),
+        ),
         content_to_json(draft.content),
         problems_to_json(problems),
     )
+
+
+async def refresh_content_hash(connection: Connection, campaign: CampaignRecord) -> None:
+    """Name the content anew, after a change of what belongs to it and is stored elsewhere
+    (attachments); to be called in the transaction of that change.
+    """
+    hash_ = content_hash(
+        campaign.content,
+        campaign.variable_names,
+        campaign.missing_variable_policy,
+        campaign.report,
+        await _attachment_keys(connection, campaign.id),
+    )
+    await connection.execute(QUERIES["set_content_hash"], campaign.id, hash_)
+
+
+async def get_compiled(connection: Connection, campaign_id: UUID) -> bytes | None:
+    """JSON of the CompiledEmail; None: there is none. Up to some megabytes."""
+    compiled: bytes | None = await connection.fetchval(QUERIES["get_compiled"], campaign_id)
+    return compiled
+
+
+async def attachments_bytes(connection: Connection, campaign_id: UUID) -> int:
+    """Of all of a campaign's attachments together."""
+    size: int = await connection.fetchval(QUERIES["attachments_bytes"], campaign_id)
+    return size
+
+
+async def _set_compiled(
+    connection: Connection, campaign_id: UUID, compilation: Compilation
+) -> None:
+    report = compilation.report
+    await connection.execute(
+        QUERIES["set_compiled"],
+        campaign_id,
+        compilation.compiled,
+        None if report is None else report_to_json(report),
+    )
+
+
+async def _attachment_keys(connection: Connection, campaign_id: UUID) -> list[AttachmentKey]:
+    rows = await connection.fetch(QUERIES["attachment_keys"], campaign_id)
+    return [AttachmentKey(row["id"], row["sha256"]) for row in rows]
 
 
 async def begin_run(connection: Connection, campaign_id: UUID, *, segments_mean: float) -> int:
@@ -218,6 +296,11 @@ async def log_change(connection: Connection, campaign_id: UUID) -> int:
     """Append the campaign's status and counts to the change log; gives the new revision."""
     revision: int = await connection.fetchval(QUERIES["log_change"], campaign_id)
     return revision
+
+
+async def set_edited(connection: Connection, campaign_id: UUID) -> None:
+    """Another version, and so another etag, after a change that is not in the campaign's own rows."""
+    await connection.execute(QUERIES["set_edited"], campaign_id)
 
 
 async def insert_acceptance(
@@ -305,6 +388,7 @@ def campaign_of(row: Record) -> CampaignRecord:
         run=row["run"],
         version=row["version"],
         content=content_from_json(channel, row["content"]),
+        report=report_from_json(row["compiled_report"]),
         columns=tuple(Column(**raw) for raw in orjson.loads(row["columns"])),
         problems=problems_from_json(row["problems"]),
         contacts=_summary_of(row),

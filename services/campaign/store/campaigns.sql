@@ -1,31 +1,49 @@
+-- What callers may ask for by id, list or count leaves test sends out (test_of): to them there are none here. Statements
+-- without that condition are for a campaign that one of these has found.
+
 -- name: get_campaign
-SELECT c.*, t.content, t.content_hash, t.columns, t.problems
+SELECT c.*, t.content, t.content_hash, t.compiled_report, t.columns, t.problems
 FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
-WHERE c.organisation_id = $1 AND c.id = $2
+WHERE c.organisation_id = $1 AND c.id = $2 AND c.test_of IS NULL
 
 -- name: lock_campaign
 -- A statement of its own: one that locks and joins would show the content as it was before it waited for the lock.
-SELECT id FROM campaign WHERE organisation_id = $1 AND id = $2 FOR NO KEY UPDATE
+SELECT id FROM campaign WHERE organisation_id = $1 AND id = $2 AND test_of IS NULL FOR NO KEY UPDATE
 
 -- name: list_campaigns
--- Ids are UUIDv7: their order is that of creation. NULL or empty: no filter.
-SELECT c.*, t.content, t.content_hash, t.columns, t.problems
-FROM campaign c
-JOIN campaign_content t ON t.campaign_id = c.id
-WHERE c.organisation_id = $1
-  AND ($2::smallint IS NULL OR c.channel = $2)
-  AND (cardinality($3::smallint[]) = 0 OR c.status = ANY ($3))
-  AND ($4 = '' OR strpos(casefold(c.name COLLATE pg_unicode_fast), casefold($4 COLLATE pg_unicode_fast)) > 0)
-  AND ($5::uuid IS NULL OR c.id < $5)
+-- Ids are UUIDv7: their order is that of creation. NULL or empty: no filter. An email has up to two megabytes: no more
+-- are read when those before have $7 bytes; `matching` tells how many there would be.
+WITH matching AS (
+    SELECT c.id
+    FROM campaign c
+    WHERE c.organisation_id = $1 AND c.test_of IS NULL
+      AND ($2::smallint IS NULL OR c.channel = $2)
+      AND (cardinality($3::smallint[]) = 0 OR c.status = ANY ($3))
+      AND ($4 = '' OR strpos(casefold(c.name COLLATE pg_unicode_fast), casefold($4 COLLATE pg_unicode_fast)) > 0)
+      AND ($5::uuid IS NULL OR c.id < $5)
+    ORDER BY c.id DESC
+    LIMIT $6
+), measured AS (
+    SELECT m.id, count(*) OVER () AS matching,
+           sum(octet_length(t.content::text)) OVER (
+               ORDER BY m.id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+           ) AS bytes_before
+    FROM matching m
+    JOIN campaign_content t ON t.campaign_id = m.id
+)
+SELECT c.*, t.content, t.content_hash, t.compiled_report, t.columns, t.problems, m.matching
+FROM measured m
+JOIN campaign c ON c.id = m.id
+JOIN campaign_content t ON t.campaign_id = m.id
+WHERE coalesce(m.bytes_before, 0) < $7
 ORDER BY c.id DESC
-LIMIT $6
 
 -- name: list_running_campaigns
-SELECT c.*, t.content, t.content_hash, t.columns, t.problems
+SELECT c.*, t.content, t.content_hash, t.compiled_report, t.columns, t.problems
 FROM campaign c
 JOIN campaign_content t ON t.campaign_id = c.id
-WHERE c.organisation_id = $1 AND c.holds_channel AND ($2::smallint IS NULL OR c.channel = $2)
+WHERE c.organisation_id = $1 AND c.holds_channel AND c.test_of IS NULL AND ($2::smallint IS NULL OR c.channel = $2)
 ORDER BY c.id DESC
 
 -- name: insert_campaign
@@ -46,8 +64,26 @@ UPDATE campaign_content
 SET content_hash = $2, content = $3::jsonb, problems = $4::jsonb
 WHERE campaign_id = $1
 
+-- name: set_compiled
+UPDATE campaign_content SET compiled = $2, compiled_report = $3::jsonb WHERE campaign_id = $1
+
+-- name: get_compiled
+SELECT compiled FROM campaign_content WHERE campaign_id = $1
+
+-- name: set_content_hash
+UPDATE campaign_content SET content_hash = $2 WHERE campaign_id = $1
+
+-- name: attachment_keys
+SELECT id, sha256 FROM attachment WHERE campaign_id = $1 ORDER BY id
+
+-- name: attachments_bytes
+SELECT coalesce(sum(size_bytes), 0)::bigint FROM attachment WHERE campaign_id = $1
+
 -- name: set_status
 UPDATE campaign SET status = $2, update_time = now() WHERE id = $1
+
+-- name: set_edited
+UPDATE campaign SET version = version + 1, update_time = now() WHERE id = $1
 
 -- name: begin_run
 -- Messages are stored as QUEUED from the import on and shown as WAITING while the campaign has not been run: a run
@@ -78,7 +114,7 @@ INSERT INTO disclaimer_acceptance (campaign_id, run, organisation_id, version, a
 VALUES ($1, $2, $3, $4, $5)
 
 -- name: channel_holder
-SELECT id FROM campaign WHERE organisation_id = $1 AND channel = $2 AND holds_channel
+SELECT id FROM campaign WHERE organisation_id = $1 AND channel = $2 AND holds_channel AND test_of IS NULL
 
 -- name: sample_variables
 SELECT variables FROM contact WHERE campaign_id = $1 AND number = ANY ($2::int[])

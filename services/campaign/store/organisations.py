@@ -10,6 +10,7 @@ from outreach.postgres.queries import load_queries
 from outreach.rpc.call import Caller
 from outreach.secrets import Secrets, SecretUnreadableError
 from outreach.vocabulary import Channel, Role
+from services.campaign.domain.senders import VerifiedSenders
 from services.campaign.store import Connection
 
 QUERIES = load_queries("services.campaign.store", "organisations.sql")
@@ -17,11 +18,17 @@ QUERIES = load_queries("services.campaign.store", "organisations.sql")
 
 @dataclass(frozen=True, slots=True)
 class ChannelTerms:
-    """What sending costs and how fast it may go; None: not configured."""
+    """What sending costs and how fast it may go; None: not configured. An email is one segment.
+
+    `senders` are those the provider lets the account send as; None: it has not been asked.
+    `fault` is what keeps the account from sending, for people; empty: nothing is known to.
+    """
 
     segments_per_second_max: float | None
     price_per_segment_micros: int | None
     currency_code: str | None
+    senders: VerifiedSenders | None = None
+    fault: str = ""
 
 
 async def put_account(
@@ -73,4 +80,15 @@ async def channel_terms(
 ) -> ChannelTerms | None:
     """None: the channel is not configured."""
     row = await connection.fetchrow(QUERIES["get_terms"], organisation_id, channel)
-    return None if row is None else ChannelTerms(**row)
+    if row is None:
+        return None
+    checked = row["check_time"] is not None
+    return ChannelTerms(
+        segments_per_second_max=row["segments_per_second_max"],
+        price_per_segment_micros=row["price_per_segment_micros"],
+        currency_code=row["currency_code"],
+        senders=VerifiedSenders.of(row["sender_addresses"], row["sender_domains"])
+        if checked
+        else None,
+        fault=row["check_fault"],
+    )

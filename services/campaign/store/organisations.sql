@@ -28,7 +28,8 @@ ON CONFLICT (organisation_id, channel) DO UPDATE
         check_time = CASE WHEN $8 THEN NULL ELSE provider_account.check_time END
 
 -- name: get_terms
-SELECT segments_per_second_max, price_per_segment_micros, currency_code
+SELECT segments_per_second_max, price_per_segment_micros, currency_code,
+       sender_addresses, sender_domains, check_fault, check_time
 FROM provider_account
 WHERE organisation_id = $1 AND channel = $2
 

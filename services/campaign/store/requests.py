@@ -31,6 +31,12 @@ class KeptAnswer:
     response: bytes
 
 
+async def is_request_kept(connection: Connection, organisation_id: UUID, request_id: UUID) -> bool:
+    """Whether a call with this id was done, so that a repeat of it gets its answer."""
+    kept: bool = await connection.fetchval(QUERIES["is_request_kept"], organisation_id, request_id)
+    return kept
+
+
 async def begin_request(connection: Connection, key: RequestKey) -> KeptAnswer | None:
     """None: the request is new, and nobody else does it before this transaction ends."""
     begun = await connection.fetchval(

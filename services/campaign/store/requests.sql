@@ -8,6 +8,12 @@ ON CONFLICT (organisation_id, request_id) DO UPDATE
     WHERE request_log.create_time < now() - interval '24 hours'
 RETURNING request_id
 
+-- name: is_request_kept
+SELECT EXISTS (
+    SELECT FROM request_log
+    WHERE organisation_id = $1 AND request_id = $2 AND create_time >= now() - interval '24 hours'
+)
+
 -- name: get_request
 SELECT method, request_hash, response FROM request_log WHERE organisation_id = $1 AND request_id = $2
 

@@ -7,11 +7,14 @@ killed, nothing of it is left.
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-#: Also the size of a row in `upload_chunk`.
+Answer = TypeVar("Answer")
+
+#: Also the size of a row in `upload_chunk` and `attachment_chunk`.
 PIECE_BYTES = 1024 * 1024
 
 
@@ -21,7 +24,7 @@ class UploadSpool:
     Holds about one piece in memory. OSError when the disk is full.
     """
 
-    def __init__(self, head_bytes_max: int) -> None:
+    def __init__(self, head_bytes_max: int = 0) -> None:
         self._head_bytes_max = head_bytes_max
         # Up to one piece stays in memory; most files of contacts never touch the disk.
         self._file = tempfile.SpooledTemporaryFile(max_size=PIECE_BYTES)  # noqa: SIM115 - closed by __exit__
@@ -61,11 +64,39 @@ class UploadSpool:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The whole file, from its beginning."""
         await self._flush()
-        await asyncio.to_thread(self._file.seek, 0)
-        while piece := await asyncio.to_thread(self._file.read, PIECE_BYTES):
+        await _in_thread(partial(self._file.seek, 0))
+        while piece := await _in_thread(partial(self._file.read, PIECE_BYTES)):
             yield piece
+
+    async def looked_at(self, look: Callable[[Callable[[int, int], bytes]], Answer]) -> Answer:
+        """What `look` finds out about the whole file, in a thread.
+
+        It is given a reader: so many bytes at an offset. Nothing can be appended afterwards.
+        """
+        await self._flush()
+
+        def read(offset: int, size_bytes: int) -> bytes:
+            self._file.seek(offset)
+            return self._file.read(size_bytes)
+
+        return await _in_thread(partial(look, read))
 
     async def _flush(self) -> None:
         data = bytes(self._waiting)
         self._waiting.clear()
-        await asyncio.to_thread(self._file.write, data)
+        await _in_thread(partial(self._file.write, data))
+
+
+async def _in_thread(work: Callable[[], Answer]) -> Answer:
+    """Also who is cancelled waits for it: the file must not be closed under the thread's hands.
+
+    Seen: a thread that was about to move the file to the disk left one open there.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # nobody wants to know any more
+        raise

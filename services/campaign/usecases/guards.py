@@ -5,12 +5,16 @@ from uuid import UUID
 
 from outreach.errors import OutreachError, Violation
 from outreach.vocabulary import CampaignAction, CampaignStatus, Channel
-from services.campaign.domain.content import Problem
+from services.campaign.domain.content import EmailContent, Problem
 from services.campaign.domain.etag import etag_of
 from services.campaign.domain.lifecycle import ACTION_STATUSES, allowed_actions
+from services.campaign.domain.senders import unverified_senders
 from services.campaign.store import Connection
 from services.campaign.store.campaigns import CampaignRecord, get_campaign
 from services.campaign.store.organisations import ChannelTerms, channel_terms
+
+# An email that was stored by a version that could not compile it.
+_NOT_COMPILED = Problem("email", "TEMPLATE_EMPTY", "Give the email's body once more.")
 
 
 async def require_campaign(
@@ -42,6 +46,26 @@ def require_action(campaign: CampaignRecord, action: CampaignAction) -> None:
     )
 
 
+def require_attachable(campaign: CampaignRecord) -> None:
+    """Refuses a campaign whose attachments can't be changed: ACTION_NOT_ALLOWED, and why."""
+    require_action(campaign, CampaignAction.UPDATE)
+    if campaign.channel is not Channel.EMAIL:
+        raise OutreachError(
+            "ACTION_NOT_ALLOWED",
+            f"Only email campaigns have attachments; this one is {campaign.channel.name}.",
+            metadata={
+                "action": CampaignAction.UPDATE.name,
+                "status": campaign.status.name,
+                "why": "CHANNEL",
+            },
+        )
+
+
+def attachment_not_found() -> OutreachError:
+    """The campaign has no file of this id, or none any more."""
+    return OutreachError("ATTACHMENT_NOT_FOUND", "The campaign has no attachment with this id.")
+
+
 def require_etag(campaign: CampaignRecord, etag: str) -> None:
     """Refuses an etag that is given and not the current one: ETAG_MISMATCH."""
     current = etag_of(campaign.id, campaign.version)
@@ -56,7 +80,7 @@ def require_etag(campaign: CampaignRecord, etag: str) -> None:
 async def require_channel(
     connection: Connection, organisation_id: UUID, channel: Channel
 ) -> ChannelTerms:
-    """The channel's terms, or CHANNEL_NOT_CONFIGURED."""
+    """The channel's terms, or CHANNEL_NOT_CONFIGURED: also when its credentials are not valid."""
     terms = await channel_terms(connection, organisation_id, channel)
     if terms is None:
         raise OutreachError(
@@ -64,27 +88,84 @@ async def require_channel(
             f"The organisation has no provider credentials for {channel.name}.",
             metadata={"channel": channel.name},
         )
+    if terms.fault:
+        raise OutreachError(
+            "CHANNEL_NOT_CONFIGURED",
+            f"The organisation's provider account for {channel.name} can't be used: {terms.fault}",
+            metadata={"channel": channel.name},
+        )
     return terms
+
+
+def require_senders(
+    campaign: CampaignRecord,
+    terms: ChannelTerms,
+    purpose: str,
+    statuses: Sequence[CampaignStatus] = tuple(CampaignStatus),
+) -> None:
+    """Refuses an email whose senders are not verified: they may have been, when it was written.
+
+    `statuses`: in which the purpose would be allowed.
+    """
+    if not isinstance(campaign.content, EmailContent):
+        return
+    unverified = unverified_senders(campaign.content, terms.senders)
+    if unverified:
+        raise OutreachError(
+            "ACTION_NOT_ALLOWED",
+            unverified[0].text,
+            metadata={
+                "action": purpose,
+                "status": campaign.status.name,
+                "allowed_statuses": ",".join(status.name for status in statuses),
+                "why": "SENDER_NOT_VERIFIED",
+            },
+            violations=unverified,
+        )
 
 
 def require_template(campaign: CampaignRecord, purpose: str) -> None:
     """Refuses a template that can't be rendered at all; unknown placeholders are no obstacle."""
-    unreadable = [
+    unreadable = _unreadable(campaign)
+    if unreadable:
+        raise template_invalid(campaign, purpose, unreadable)
+
+
+def require_sendable_template(campaign: CampaignRecord, purpose: str) -> None:
+    """Refuses a template that nobody could be sent; a placeholder that no column provides is no
+    obstacle: it is a missing value.
+    """
+    faults = [
+        problem for problem in campaign.problems if problem.reason != "TEMPLATE_UNKNOWN_PLACEHOLDER"
+    ]
+    if faults:
+        raise template_invalid(campaign, purpose, faults)
+
+
+def template_invalid(
+    campaign: CampaignRecord, purpose: str, problems: Sequence[Problem]
+) -> OutreachError:
+    """ACTION_NOT_ALLOWED because of these, in the metadata's words TEMPLATE_INVALID."""
+    return OutreachError(
+        "ACTION_NOT_ALLOWED",
+        f"The template is not valid: {problems[0].description}",
+        metadata={
+            "action": purpose,
+            "status": campaign.status.name,
+            "why": "TEMPLATE_INVALID",
+        },
+        violations=_as_violations(problems),
+    )
+
+
+def _unreadable(campaign: CampaignRecord) -> list[Problem]:
+    if isinstance(campaign.content, EmailContent):
+        return [] if campaign.report is not None else list(campaign.problems) or [_NOT_COMPILED]
+    return [
         problem
         for problem in campaign.problems
         if problem.reason in ("TEMPLATE_EMPTY", "TEMPLATE_MALFORMED")
     ]
-    if unreadable:
-        raise OutreachError(
-            "ACTION_NOT_ALLOWED",
-            f"The template is not valid: {unreadable[0].description}",
-            metadata={
-                "action": purpose,
-                "status": campaign.status.name,
-                "why": "TEMPLATE_INVALID",
-            },
-            violations=_as_violations(unreadable),
-        )
 
 
 def _why_not(campaign: CampaignRecord, action: CampaignAction) -> tuple[str, str]:

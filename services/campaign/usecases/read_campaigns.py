@@ -27,9 +27,17 @@ async def get_campaign(pool: Pool, caller: Caller, campaign_id: UUID) -> Campaig
 
 
 async def list_campaigns(
-    pool: Pool, caller: Caller, where: CampaignFilter, *, before: UUID | None, limit: int
-) -> list[CampaignRecord]:
-    """Newest first, those older than `before`."""
+    pool: Pool,
+    caller: Caller,
+    where: CampaignFilter,
+    *,
+    before: UUID | None,
+    limit: int,
+    bytes_max: int,
+) -> tuple[list[CampaignRecord], bool]:
+    """Newest first, those older than `before`; and whether some of the first `limit` were left out
+    because the others have `bytes_max` already.
+    """
     async with pool.acquire() as connection:
         return await store.list_campaigns(
             connection,
@@ -39,4 +47,5 @@ async def list_campaigns(
             name_contains=where.name_contains,
             before=before,
             limit=limit,
+            bytes_max=bytes_max,
         )

@@ -12,6 +12,7 @@ from outreach.template.segments import segments
 from outreach.vocabulary import CampaignAction
 from services.campaign.domain.content import SmsContent
 from services.campaign.domain.disclaimer import DISCLAIMER_VERSION
+from services.campaign.domain.lifecycle import ACTION_STATUSES
 from services.campaign.store import Connection, Pool
 from services.campaign.store.campaigns import (
     CampaignRecord,
@@ -27,6 +28,8 @@ from services.campaign.usecases.guards import (
     require_campaign,
     require_channel,
     require_etag,
+    require_senders,
+    require_template,
 )
 
 #: Contacts whose texts are measured for the mean of segments, which the dispatcher paces by.
@@ -61,7 +64,10 @@ async def run_campaign(
     )
     require_action(campaign, CampaignAction.RUN)
     require_etag(campaign, command.etag)
-    await require_channel(connection, caller.organisation_id, campaign.channel)
+    terms = await require_channel(connection, caller.organisation_id, campaign.channel)
+    require_template(campaign, CampaignAction.RUN.name)
+    action = CampaignAction.RUN
+    require_senders(campaign, terms, action.name, ACTION_STATUSES[action])
     _require_disclaimer(command.accepted_disclaimer_version)
     segments_mean = await _segments_mean(connection, campaign)
     try:

@@ -17,6 +17,12 @@ from services.campaign.store import Connection, Pool
 from services.campaign.store.contacts import Upload, lock_contacts, replace_upload
 from services.campaign.store.upload_spool import UploadSpool
 from services.campaign.usecases.guards import require_action, require_campaign
+from services.campaign.usecases.upload_sizes import (
+    SIZE_FIELD,
+    require_not_longer,
+    require_whole,
+    size_violations,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +118,7 @@ async def _take_in(
         await spool.append(chunk)
         if layout is None and spool.head_complete:
             layout = await _detect(spool, command, channel, limits, complete=False)
-    if spool.size_bytes < command.size_bytes:
-        text = f"The file ended after {spool.size_bytes:,} of {command.size_bytes:,} bytes."
-        raise ContactFileError(
-            "FILE_TRUNCATED",
-            "header.size_bytes",
-            f"{text} Upload it again.",
-            {
-                "size_bytes": str(command.size_bytes),
-                "received_bytes": str(spool.size_bytes),
-            },
-        )
+    require_whole(spool.size_bytes, command.size_bytes)
     return layout or await _detect(spool, command, channel, limits, complete=True)
 
 
@@ -171,23 +167,17 @@ def _check_file_name(name: str) -> None:
 
 
 def _check_announced_size(size_bytes: int, limits: ContactLimits) -> None:
-    if size_bytes < 0:
-        raise OutreachError.invalid(
-            Violation("header.size_bytes", "FIELD_OUT_OF_RANGE", "A size is not negative.")
-        )
+    violations = size_violations(size_bytes)
+    if violations:
+        raise OutreachError.invalid(*violations)
     if size_bytes > limits.file_bytes_max:
-        raise _too_large("header.size_bytes", limits)
+        raise _too_large(SIZE_FIELD, limits)
 
 
 def _check_size(received_bytes: int, announced_bytes: int, limits: ContactLimits) -> None:
     if received_bytes > limits.file_bytes_max:
         raise _too_large("chunk", limits)
-    if announced_bytes and received_bytes > announced_bytes:
-        raise OutreachError.invalid(
-            Violation(
-                "header.size_bytes", "FIELD_INVALID", "The file is longer than was announced."
-            )
-        )
+    require_not_longer(received_bytes, announced_bytes)
 
 
 def _too_large(field: str, limits: ContactLimits) -> ContactFileError:

@@ -78,6 +78,11 @@ class WatchHub:
         for feed in self._readers:
             feed.tell()
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the service stops."""
+        return self._draining
+
     def check_draining(self) -> None:
         """SERVER_DRAINING once the service stops."""
         if self._draining:

@@ -13,11 +13,14 @@ WHERE coalesce(changes_before, 0) < $4
 ORDER BY revision
 
 -- name: position
-SELECT revision, log_pruned_through FROM campaign WHERE id = $1 AND organisation_id = $2
+SELECT revision, log_pruned_through FROM campaign WHERE id = $1 AND organisation_id = $2 AND test_of IS NULL
 
 -- name: campaign_exists
+-- Also a test send, which whoever made it waits for (usecases/get_test_send).
 SELECT true FROM campaign WHERE id = $1
 
 -- name: ended_lately
 -- Longer than a look can be late: who has been told of a campaign's end is remembered, so seeing it again is harmless.
-SELECT id FROM campaign WHERE organisation_id = $1 AND end_time > now() - interval '60 seconds' ORDER BY id
+SELECT id FROM campaign
+WHERE organisation_id = $1 AND test_of IS NULL AND end_time > now() - interval '60 seconds'
+ORDER BY id

@@ -180,7 +180,8 @@ class _Checks:
             return []
         shared_args = request.get("custom_args")
         self._custom_args(shared_args, {}, "custom_args")
-        shared = shared_args if isinstance(shared_args, dict) else {}
+        # What is at fault itself is told once, and not added to the personalizations'.
+        shared = shared_args if isinstance(shared_args, dict) and _is_text_map(shared_args) else {}
         recipients = [self._personalization(one, f"personalizations.{at}", shared)
                       for at, one in enumerate(given)]  # fmt: skip
         self._total(recipients)
