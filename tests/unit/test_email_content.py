@@ -423,18 +423,18 @@ def test_the_content_hash_follows_everything_that_a_sender_uses() -> None:
     attachments = [AttachmentKey(UUID(int=1), b"1" * 32), AttachmentKey(UUID(int=2), b"2" * 32)]
     hashes = {
         content_hash(GOOD, (), KEEP),
-        content_hash(GOOD, (), KEEP, report),
-        content_hash(GOOD, ("name",), KEEP, report),
-        content_hash(GOOD, (), MissingVariablePolicy.SKIP, report),
-        content_hash(replace(GOOD, reply_to=FROM), (), KEEP, report),
-        content_hash(GOOD, (), KEEP, replace(report, sha256="bb")),
-        content_hash(GOOD, (), KEEP, report, attachments[:1]),
-        content_hash(GOOD, (), KEEP, report, attachments),
-        content_hash(GOOD, (), KEEP, report, [replace(attachments[0], sha256=b"3" * 32)]),
+        content_hash(GOOD, (), KEEP, report=report),
+        content_hash(GOOD, ("name",), KEEP, report=report),
+        content_hash(GOOD, (), MissingVariablePolicy.SKIP, report=report),
+        content_hash(replace(GOOD, reply_to=FROM), (), KEEP, report=report),
+        content_hash(GOOD, (), KEEP, report=replace(report, sha256="bb")),
+        content_hash(GOOD, (), KEEP, attachments[:1], report=report),
+        content_hash(GOOD, (), KEEP, attachments, report=report),
+        content_hash(GOOD, (), KEEP, [replace(attachments[0], sha256=b"3" * 32)], report=report),
     }
     assert len(hashes) == 9
     told = replace(report, warnings=(EmailWarning("email.html", "X", "y"),))
-    assert content_hash(GOOD, (), KEEP, told) in hashes
+    assert content_hash(GOOD, (), KEEP, report=told) in hashes
 
 
 def test_an_estimate_of_an_email_counts_every_contact_once() -> None:

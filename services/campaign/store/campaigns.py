@@ -192,7 +192,7 @@ async def insert_campaign(
             draft.content,
             (),
             draft.missing_variable_policy,
-            None if compilation is None else compilation.report,
+            report=None if compilation is None else compilation.report,
         ),
         content_to_json(draft.content),
         problems_to_json(problems),
@@ -231,8 +231,8 @@ async def update_campaign(
             draft.content,
             campaign.variable_names,
             draft.missing_variable_policy,
-            report,
             await _attachment_keys(connection, campaign.id),
+            report=report,
         ),
         content_to_json(draft.content),
         problems_to_json(problems),
@@ -247,8 +247,8 @@ async def refresh_content_hash(connection: Connection, campaign: CampaignRecord)
         campaign.content,
         campaign.variable_names,
         campaign.missing_variable_policy,
-        campaign.report,
         await _attachment_keys(connection, campaign.id),
+        report=campaign.report,
     )
     await connection.execute(QUERIES["set_content_hash"], campaign.id, hash_)
 

@@ -65,12 +65,13 @@ def content_hash(
     content: Content,
     variable_names: Sequence[str],
     policy: MissingVariablePolicy,
-    report: TemplateReport | None = None,
     attachments: Sequence[AttachmentKey] = (),
+    *,
+    report: TemplateReport | None = None,
 ) -> str:
     """Names everything that a sender renders by; another hash is another content.
 
-    `report` and `attachments` (in the order of their ids) are those of an email.
+    `attachments` (in the order of their ids) and `report` are those of an email.
     """
     whole: list[Any] = [content_to_json(content), list(variable_names), int(policy)]
     if not isinstance(content, SmsContent):
