@@ -59,6 +59,7 @@ CATALOGUE: Mapping[str, ErrorEntry] = MappingProxyType(
             MESSAGE_NOT_FOUND="The campaign has no message with this number.",
             UPLOAD_NOT_FOUND="The campaign has no such upload; it may have been replaced.",
             ATTACHMENT_NOT_FOUND="The campaign has no such attachment.",
+            SUPPRESSION_NOT_FOUND="The recipient is not suppressed on this channel.",
             TEST_SEND_NOT_FOUND="The organisation has no such test send; they are kept for 7 days.",
         ),
         **_entries(
@@ -102,6 +103,9 @@ CATALOGUE: Mapping[str, ErrorEntry] = MappingProxyType(
             DISCLAIMER_NOT_ACCEPTED="A run needs the disclaimer to be accepted, each time.",
             DISCLAIMER_OUTDATED="The accepted disclaimer is not the current text.",
             CONSENT_NOT_CONFIRMED="The uploader has to confirm that all contacts consented.",
+            NOTHING_TO_RETRY="No message matches that may be retried; the metadata says how many make no sense.",
+            MESSAGE_NOT_RETRYABLE="A message that is listed may not be retried; the metadata names numbers and why.",
+            EXPORT_CHANGED="The campaign has changed since the part before was exported. Export it anew.",
         ),
         **_entries(
             StatusCode.INVALID_ARGUMENT,
@@ -139,6 +143,8 @@ CATALOGUE: Mapping[str, ErrorEntry] = MappingProxyType(
             VARIABLE_NAME_DUPLICATE="Two columns have the same variable name.",
             ATTACHMENT_TYPE_BLOCKED="Mail programs block this type of file: it can be executed.",
             ATTACHMENTS_TOO_LARGE="The attachments are larger together than an email may be.",
+            EXPORT_COLUMN_UNKNOWN="There is no such column to export.",
+            EXPORT_OFFSET_INVALID="The offset is not inside of the export.",
             ATTACHMENT_CHECKSUM_MISMATCH="The file that arrived is not the one that was announced.",
         ),
     }

@@ -13,6 +13,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from outreach.v1 import channel_pb2 as _channel_pb2
 from outreach.v1 import failure_reason_pb2 as _failure_reason_pb2
+from outreach.v1 import message_pb2 as _message_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1279,6 +1280,203 @@ class RunCampaignRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunCampaignRequest: _TypeAlias = RunCampaignRequest  # noqa: Y015
+
+@_typing.final
+class StopCampaignRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    request_id: _builtins.str
+    etag: _builtins.str
+    """Optional: refuse the stop when the campaign is not this one any more."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopCampaignRequest: _TypeAlias = StopCampaignRequest  # noqa: Y015
+
+@_typing.final
+class RetryMessagesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCEPTED_DISCLAIMER_VERSION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    request_id: _builtins.str
+    accepted_disclaimer_version: _builtins.str
+    """The version of the disclaimer that the caller accepts, from GetDisclaimer."""
+    etag: _builtins.str
+    """Optional: refuse the retry when the campaign is not this one any more."""
+    validate_only: _builtins.bool
+    """Check and count everything, retry nothing."""
+    force: _builtins.bool
+    """Also for reasons after which a retry makes no sense. With UNCONFIRMED a recipient may get the message twice."""
+    @_builtins.property
+    def numbers(self) -> Global___MessageNumbers: ...
+    @_builtins.property
+    def filter(self) -> Global___RetryFilter: ...
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        accepted_disclaimer_version: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        numbers: Global___MessageNumbers | None = ...,
+        filter: Global___RetryFilter | None = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "messages", b"messages", "numbers", b"numbers"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_disclaimer_version", b"accepted_disclaimer_version", "campaign_id", b"campaign_id", "etag", b"etag", "filter", b"filter", "force", b"force", "messages", b"messages", "numbers", b"numbers", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_messages: _TypeAlias = _typing.Literal["numbers", "filter"]  # noqa: Y015
+    _WhichOneofArgType_messages: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_messages) -> _WhichOneofReturnType_messages | None: ...
+
+Global___RetryMessagesRequest: _TypeAlias = RetryMessagesRequest  # noqa: Y015
+
+@_typing.final
+class MessageNumbers(_message.Message):
+    """Single messages by their numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """1 to 10,000, each once."""
+
+    def __init__(
+        self,
+        *,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["numbers", b"numbers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageNumbers: _TypeAlias = MessageNumbers  # noqa: Y015
+
+@_typing.final
+class RetryFilter(_message.Message):
+    """Messages that match every field that is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUSES_FIELD_NUMBER: _builtins.int
+    FAILURE_REASONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.MessageStatus.ValueType]:
+        """FAILED, CANCELLED or both; empty: FAILED."""
+
+    @_builtins.property
+    def failure_reasons(self) -> _containers.RepeatedScalarFieldContainer[_failure_reason_pb2.FailureReason.ValueType]:
+        """Of the failed ones; empty: any."""
+
+    def __init__(
+        self,
+        *,
+        statuses: _abc.Iterable[_message_pb2.MessageStatus.ValueType] | None = ...,
+        failure_reasons: _abc.Iterable[_failure_reason_pb2.FailureReason.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_reasons", b"failure_reasons", "statuses", b"statuses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryFilter: _TypeAlias = RetryFilter  # noqa: Y015
+
+@_typing.final
+class RetryMessagesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_FIELD_NUMBER: _builtins.int
+    RETRIED_FIELD_NUMBER: _builtins.int
+    NOT_RETRYABLE_FIELD_NUMBER: _builtins.int
+    retried: _builtins.int
+    """Messages that are queued again."""
+    not_retryable: _builtins.int
+    """Messages that match and for which a retry makes no sense; left as they are (see `force`)."""
+    @_builtins.property
+    def campaign(self) -> Global___Campaign: ...
+    def __init__(
+        self,
+        *,
+        campaign: Global___Campaign | None = ...,
+        retried: _builtins.int = ...,
+        not_retryable: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "not_retryable", b"not_retryable", "retried", b"retried"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryMessagesResponse: _TypeAlias = RetryMessagesResponse  # noqa: Y015
+
+@_typing.final
+class DeleteCampaignRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    request_id: _builtins.str
+    etag: _builtins.str
+    """Optional: refuse the deletion when the campaign is not this one any more."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteCampaignRequest: _TypeAlias = DeleteCampaignRequest  # noqa: Y015
+
+@_typing.final
+class DeleteCampaignResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteCampaignResponse: _TypeAlias = DeleteCampaignResponse  # noqa: Y015
 
 @_typing.final
 class PreviewCampaignRequest(_message.Message):

@@ -73,6 +73,21 @@ class CampaignServiceStub:
                 request_serializer=outreach_dot_v1_dot_campaign__pb2.RunCampaignRequest.SerializeToString,
                 response_deserializer=outreach_dot_v1_dot_campaign__pb2.Campaign.FromString,
                 _registered_method=True)
+        self.StopCampaign = channel.unary_unary(
+                '/outreach.v1.CampaignService/StopCampaign',
+                request_serializer=outreach_dot_v1_dot_campaign__pb2.StopCampaignRequest.SerializeToString,
+                response_deserializer=outreach_dot_v1_dot_campaign__pb2.Campaign.FromString,
+                _registered_method=True)
+        self.RetryMessages = channel.unary_unary(
+                '/outreach.v1.CampaignService/RetryMessages',
+                request_serializer=outreach_dot_v1_dot_campaign__pb2.RetryMessagesRequest.SerializeToString,
+                response_deserializer=outreach_dot_v1_dot_campaign__pb2.RetryMessagesResponse.FromString,
+                _registered_method=True)
+        self.DeleteCampaign = channel.unary_unary(
+                '/outreach.v1.CampaignService/DeleteCampaign',
+                request_serializer=outreach_dot_v1_dot_campaign__pb2.DeleteCampaignRequest.SerializeToString,
+                response_deserializer=outreach_dot_v1_dot_campaign__pb2.DeleteCampaignResponse.FromString,
+                _registered_method=True)
         self.PreviewCampaign = channel.unary_unary(
                 '/outreach.v1.CampaignService/PreviewCampaign',
                 request_serializer=outreach_dot_v1_dot_campaign__pb2.PreviewCampaignRequest.SerializeToString,
@@ -145,6 +160,33 @@ class CampaignServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StopCampaign(self, request, context):
+        """Ends the sending at once: from this answer on nothing more is claimed, and what no request to the provider has begun
+        for is cancelled, in batches; `counts` and `stop_time` show how far that is. What was handed over goes on to its end.
+        FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless IN_PROGRESS and not stopped yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryMessages(self, request, context):
+        """Queues messages again that failed or were cancelled, as a new run; takes the channel and needs the disclaimer, like a
+        run, with the same errors. OPTED_OUT messages are never sent again. Retrying the CANCELLED ones resumes a stopped
+        campaign. FAILED_PRECONDITION (NOTHING_TO_RETRY) when no message matches; (MESSAGE_NOT_RETRYABLE, naming numbers) when
+        one that is listed may not be retried.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCampaign(self, request, context):
+        """Removes the campaign with its contacts, messages, template and attachments: gone for callers with this answer, its
+        rows in the background. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) while IN_PROGRESS or ACTIVE_RETRIES.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PreviewCampaign(self, request, context):
         """The message as one recipient would get it. Sends nothing. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) when `why` is
         TEMPLATE_INVALID: it can't be rendered; or TOO_LARGE: the values make an email of more than 3.5 MB of it.
@@ -192,6 +234,21 @@ def add_CampaignServiceServicer_to_server(servicer, server):
                     servicer.RunCampaign,
                     request_deserializer=outreach_dot_v1_dot_campaign__pb2.RunCampaignRequest.FromString,
                     response_serializer=outreach_dot_v1_dot_campaign__pb2.Campaign.SerializeToString,
+            ),
+            'StopCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopCampaign,
+                    request_deserializer=outreach_dot_v1_dot_campaign__pb2.StopCampaignRequest.FromString,
+                    response_serializer=outreach_dot_v1_dot_campaign__pb2.Campaign.SerializeToString,
+            ),
+            'RetryMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryMessages,
+                    request_deserializer=outreach_dot_v1_dot_campaign__pb2.RetryMessagesRequest.FromString,
+                    response_serializer=outreach_dot_v1_dot_campaign__pb2.RetryMessagesResponse.SerializeToString,
+            ),
+            'DeleteCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCampaign,
+                    request_deserializer=outreach_dot_v1_dot_campaign__pb2.DeleteCampaignRequest.FromString,
+                    response_serializer=outreach_dot_v1_dot_campaign__pb2.DeleteCampaignResponse.SerializeToString,
             ),
             'PreviewCampaign': grpc.unary_unary_rpc_method_handler(
                     servicer.PreviewCampaign,
@@ -375,6 +432,87 @@ class CampaignService:
             '/outreach.v1.CampaignService/RunCampaign',
             outreach_dot_v1_dot_campaign__pb2.RunCampaignRequest.SerializeToString,
             outreach_dot_v1_dot_campaign__pb2.Campaign.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/outreach.v1.CampaignService/StopCampaign',
+            outreach_dot_v1_dot_campaign__pb2.StopCampaignRequest.SerializeToString,
+            outreach_dot_v1_dot_campaign__pb2.Campaign.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/outreach.v1.CampaignService/RetryMessages',
+            outreach_dot_v1_dot_campaign__pb2.RetryMessagesRequest.SerializeToString,
+            outreach_dot_v1_dot_campaign__pb2.RetryMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/outreach.v1.CampaignService/DeleteCampaign',
+            outreach_dot_v1_dot_campaign__pb2.DeleteCampaignRequest.SerializeToString,
+            outreach_dot_v1_dot_campaign__pb2.DeleteCampaignResponse.FromString,
             options,
             channel_credentials,
             insecure,

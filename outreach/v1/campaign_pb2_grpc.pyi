@@ -63,6 +63,21 @@ class CampaignServiceStub:
     DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale. A sender of an email that is not
     verified any more is ACTION_NOT_ALLOWED too: `why` is SENDER_NOT_VERIFIED, and violations name the fields.
     """
+    StopCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.StopCampaignRequest, _campaign_pb2.Campaign]
+    """Ends the sending at once: from this answer on nothing more is claimed, and what no request to the provider has begun
+    for is cancelled, in batches; `counts` and `stop_time` show how far that is. What was handed over goes on to its end.
+    FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless IN_PROGRESS and not stopped yet.
+    """
+    RetryMessages: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.RetryMessagesRequest, _campaign_pb2.RetryMessagesResponse]
+    """Queues messages again that failed or were cancelled, as a new run; takes the channel and needs the disclaimer, like a
+    run, with the same errors. OPTED_OUT messages are never sent again. Retrying the CANCELLED ones resumes a stopped
+    campaign. FAILED_PRECONDITION (NOTHING_TO_RETRY) when no message matches; (MESSAGE_NOT_RETRYABLE, naming numbers) when
+    one that is listed may not be retried.
+    """
+    DeleteCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.DeleteCampaignRequest, _campaign_pb2.DeleteCampaignResponse]
+    """Removes the campaign with its contacts, messages, template and attachments: gone for callers with this answer, its
+    rows in the background. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) while IN_PROGRESS or ACTIVE_RETRIES.
+    """
     PreviewCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.PreviewCampaignRequest, _campaign_pb2.PreviewCampaignResponse]
     """The message as one recipient would get it. Sends nothing. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) when `why` is
     TEMPLATE_INVALID: it can't be rendered; or TOO_LARGE: the values make an email of more than 3.5 MB of it.
@@ -104,6 +119,21 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     CHANNEL_BUSY (metadata: running_campaign_id), CHANNEL_NOT_CONFIGURED, DISCLAIMER_NOT_ACCEPTED,
     DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale. A sender of an email that is not
     verified any more is ACTION_NOT_ALLOWED too: `why` is SENDER_NOT_VERIFIED, and violations name the fields.
+    """
+    StopCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.StopCampaignRequest, _campaign_pb2.Campaign]  # type: ignore[assignment]
+    """Ends the sending at once: from this answer on nothing more is claimed, and what no request to the provider has begun
+    for is cancelled, in batches; `counts` and `stop_time` show how far that is. What was handed over goes on to its end.
+    FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless IN_PROGRESS and not stopped yet.
+    """
+    RetryMessages: _aio.UnaryUnaryMultiCallable[_campaign_pb2.RetryMessagesRequest, _campaign_pb2.RetryMessagesResponse]  # type: ignore[assignment]
+    """Queues messages again that failed or were cancelled, as a new run; takes the channel and needs the disclaimer, like a
+    run, with the same errors. OPTED_OUT messages are never sent again. Retrying the CANCELLED ones resumes a stopped
+    campaign. FAILED_PRECONDITION (NOTHING_TO_RETRY) when no message matches; (MESSAGE_NOT_RETRYABLE, naming numbers) when
+    one that is listed may not be retried.
+    """
+    DeleteCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.DeleteCampaignRequest, _campaign_pb2.DeleteCampaignResponse]  # type: ignore[assignment]
+    """Removes the campaign with its contacts, messages, template and attachments: gone for callers with this answer, its
+    rows in the background. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) while IN_PROGRESS or ACTIVE_RETRIES.
     """
     PreviewCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.PreviewCampaignRequest, _campaign_pb2.PreviewCampaignResponse]  # type: ignore[assignment]
     """The message as one recipient would get it. Sends nothing. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) when `why` is
@@ -179,6 +209,39 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         CHANNEL_BUSY (metadata: running_campaign_id), CHANNEL_NOT_CONFIGURED, DISCLAIMER_NOT_ACCEPTED,
         DISCLAIMER_OUTDATED. ABORTED (ETAG_MISMATCH) when an etag is given and stale. A sender of an email that is not
         verified any more is ACTION_NOT_ALLOWED too: `why` is SENDER_NOT_VERIFIED, and violations name the fields.
+        """
+
+    @_abc_1.abstractmethod
+    def StopCampaign(
+        self,
+        request: _campaign_pb2.StopCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.Campaign, _abc.Awaitable[_campaign_pb2.Campaign]]:
+        """Ends the sending at once: from this answer on nothing more is claimed, and what no request to the provider has begun
+        for is cancelled, in batches; `counts` and `stop_time` show how far that is. What was handed over goes on to its end.
+        FAILED_PRECONDITION (ACTION_NOT_ALLOWED) unless IN_PROGRESS and not stopped yet.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryMessages(
+        self,
+        request: _campaign_pb2.RetryMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.RetryMessagesResponse, _abc.Awaitable[_campaign_pb2.RetryMessagesResponse]]:
+        """Queues messages again that failed or were cancelled, as a new run; takes the channel and needs the disclaimer, like a
+        run, with the same errors. OPTED_OUT messages are never sent again. Retrying the CANCELLED ones resumes a stopped
+        campaign. FAILED_PRECONDITION (NOTHING_TO_RETRY) when no message matches; (MESSAGE_NOT_RETRYABLE, naming numbers) when
+        one that is listed may not be retried.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteCampaign(
+        self,
+        request: _campaign_pb2.DeleteCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.DeleteCampaignResponse, _abc.Awaitable[_campaign_pb2.DeleteCampaignResponse]]:
+        """Removes the campaign with its contacts, messages, template and attachments: gone for callers with this answer, its
+        rows in the background. FAILED_PRECONDITION (ACTION_NOT_ALLOWED) while IN_PROGRESS or ACTIVE_RETRIES.
         """
 
     @_abc_1.abstractmethod

@@ -88,6 +88,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TEST_SEND_NOT_FOUND: _ErrorReason.ValueType  # 90
     """Test sends."""
     ERROR_REASON_TEST_SENDS_BUSY: _ErrorReason.ValueType  # 91
+    ERROR_REASON_NOTHING_TO_RETRY: _ErrorReason.ValueType  # 100
+    """Retries, opt-outs, exports."""
+    ERROR_REASON_MESSAGE_NOT_RETRYABLE: _ErrorReason.ValueType  # 101
+    ERROR_REASON_SUPPRESSION_NOT_FOUND: _ErrorReason.ValueType  # 102
+    ERROR_REASON_EXPORT_COLUMN_UNKNOWN: _ErrorReason.ValueType  # 103
+    ERROR_REASON_EXPORT_OFFSET_INVALID: _ErrorReason.ValueType  # 104
+    ERROR_REASON_EXPORT_CHANGED: _ErrorReason.ValueType  # 105
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Sent as `google.rpc.ErrorInfo.reason` without the prefix, domain `outreach`, with metadata;
@@ -160,4 +167,11 @@ ERROR_REASON_ATTACHMENT_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 83
 ERROR_REASON_TEST_SEND_NOT_FOUND: ErrorReason.ValueType  # 90
 """Test sends."""
 ERROR_REASON_TEST_SENDS_BUSY: ErrorReason.ValueType  # 91
+ERROR_REASON_NOTHING_TO_RETRY: ErrorReason.ValueType  # 100
+"""Retries, opt-outs, exports."""
+ERROR_REASON_MESSAGE_NOT_RETRYABLE: ErrorReason.ValueType  # 101
+ERROR_REASON_SUPPRESSION_NOT_FOUND: ErrorReason.ValueType  # 102
+ERROR_REASON_EXPORT_COLUMN_UNKNOWN: ErrorReason.ValueType  # 103
+ERROR_REASON_EXPORT_OFFSET_INVALID: ErrorReason.ValueType  # 104
+ERROR_REASON_EXPORT_CHANGED: ErrorReason.ValueType  # 105
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from outreach.v1 import failure_reason_pb2 as outreach_dot_v1_dot_failure__reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19outreach/v1/message.proto\x12\x0boutreach.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a outreach/v1/failure_reason.proto\"\xe3\x03\n\x07Message\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x36\n\tvariables\x18\x04 \x03(\x0b\x32#.outreach.v1.Message.VariablesEntry\x12*\n\x06status\x18\x05 \x01(\x0e\x32\x1a.outreach.v1.MessageStatus\x12\x32\n\x0e\x66\x61ilure_reason\x18\x06 \x01(\x0e\x32\x1a.outreach.v1.FailureReason\x12\x15\n\rprovider_code\x18\x07 \x01(\t\x12\x11\n\tretryable\x18\x08 \x01(\x08\x12\x1b\n\x13provider_message_id\x18\t \x01(\t\x12\x0b\n\x03run\x18\n \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x10\n\x08segments\x18\x0c \x01(\x05\x12.\n\nclaim_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x11GetMessageRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\"}\n\x13ListMessagesRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12*\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1a.outreach.v1.MessageFilter\"\x92\x01\n\rMessageFilter\x12,\n\x08statuses\x18\x01 \x03(\x0e\x32\x1a.outreach.v1.MessageStatus\x12\x33\n\x0f\x66\x61ilure_reasons\x18\x02 \x03(\x0e\x32\x1a.outreach.v1.FailureReason\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\x05\"W\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.outreach.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xd3\x02\n\rMessageStatus\x12\x1e\n\x1aMESSAGE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_STATUS_WAITING\x10\x01\x12\x19\n\x15MESSAGE_STATUS_QUEUED\x10\x02\x12\x1a\n\x16MESSAGE_STATUS_SENDING\x10\x03\x12\x17\n\x13MESSAGE_STATUS_SENT\x10\x04\x12\x1b\n\x17MESSAGE_STATUS_RETRYING\x10\x05\x12\x1c\n\x18MESSAGE_STATUS_DELIVERED\x10\x06\x12$\n MESSAGE_STATUS_ASSUMED_DELIVERED\x10\x07\x12\x19\n\x15MESSAGE_STATUS_FAILED\x10\x08\x12\x1c\n\x18MESSAGE_STATUS_OPTED_OUT\x10\t\x12\x1c\n\x18MESSAGE_STATUS_CANCELLED\x10\n2\xa9\x01\n\x0eMessageService\x12\x42\n\nGetMessage\x12\x1e.outreach.v1.GetMessageRequest\x1a\x14.outreach.v1.Message\x12S\n\x0cListMessages\x12 .outreach.v1.ListMessagesRequest\x1a!.outreach.v1.ListMessagesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19outreach/v1/message.proto\x12\x0boutreach.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a outreach/v1/failure_reason.proto\"\xe3\x03\n\x07Message\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x36\n\tvariables\x18\x04 \x03(\x0b\x32#.outreach.v1.Message.VariablesEntry\x12*\n\x06status\x18\x05 \x01(\x0e\x32\x1a.outreach.v1.MessageStatus\x12\x32\n\x0e\x66\x61ilure_reason\x18\x06 \x01(\x0e\x32\x1a.outreach.v1.FailureReason\x12\x15\n\rprovider_code\x18\x07 \x01(\t\x12\x11\n\tretryable\x18\x08 \x01(\x08\x12\x1b\n\x13provider_message_id\x18\t \x01(\t\x12\x0b\n\x03run\x18\n \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x10\n\x08segments\x18\x0c \x01(\x05\x12.\n\nclaim_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x11GetMessageRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\"@\n\x19GetMessageTimelineRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\"\xe4\x01\n\x0fMessageTimeline\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.outreach.v1.Message\x12-\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x1b.outreach.v1.MessageAttempt\x12*\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x19.outreach.v1.StatusChange\x12\x10\n\x08sms_text\x18\x04 \x01(\t\x12\x15\n\remail_subject\x18\x05 \x01(\t\x12\x12\n\nemail_html\x18\x06 \x01(\t\x12\x12\n\nemail_text\x18\x07 \x01(\t\"\xb5\x02\n\x0eMessageAttempt\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0b\n\x03run\x18\x02 \x01(\x05\x12.\n\nclaim_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06status\x18\x05 \x01(\x0e\x32\x1a.outreach.v1.MessageStatus\x12\x32\n\x0e\x66\x61ilure_reason\x18\x06 \x01(\x0e\x32\x1a.outreach.v1.FailureReason\x12\x15\n\rprovider_code\x18\x07 \x01(\t\x12\x1b\n\x13provider_message_id\x18\x08 \x01(\t\x12\x10\n\x08segments\x18\t \x01(\x05\"\xa9\x01\n\x0cStatusChange\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06status\x18\x02 \x01(\x0e\x32\x1a.outreach.v1.MessageStatus\x12\x32\n\x0e\x66\x61ilure_reason\x18\x03 \x01(\x0e\x32\x1a.outreach.v1.FailureReason\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\"}\n\x13ListMessagesRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12*\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1a.outreach.v1.MessageFilter\"\xae\x01\n\rMessageFilter\x12,\n\x08statuses\x18\x01 \x03(\x0e\x32\x1a.outreach.v1.MessageStatus\x12\x33\n\x0f\x66\x61ilure_reasons\x18\x02 \x03(\x0e\x32\x1a.outreach.v1.FailureReason\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\x05\x12\x1a\n\x12recipient_contains\x18\x05 \x01(\t\"W\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.outreach.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xd3\x02\n\rMessageStatus\x12\x1e\n\x1aMESSAGE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_STATUS_WAITING\x10\x01\x12\x19\n\x15MESSAGE_STATUS_QUEUED\x10\x02\x12\x1a\n\x16MESSAGE_STATUS_SENDING\x10\x03\x12\x17\n\x13MESSAGE_STATUS_SENT\x10\x04\x12\x1b\n\x17MESSAGE_STATUS_RETRYING\x10\x05\x12\x1c\n\x18MESSAGE_STATUS_DELIVERED\x10\x06\x12$\n MESSAGE_STATUS_ASSUMED_DELIVERED\x10\x07\x12\x19\n\x15MESSAGE_STATUS_FAILED\x10\x08\x12\x1c\n\x18MESSAGE_STATUS_OPTED_OUT\x10\t\x12\x1c\n\x18MESSAGE_STATUS_CANCELLED\x10\n2\x85\x02\n\x0eMessageService\x12\x42\n\nGetMessage\x12\x1e.outreach.v1.GetMessageRequest\x1a\x14.outreach.v1.Message\x12Z\n\x12GetMessageTimeline\x12&.outreach.v1.GetMessageTimelineRequest\x1a\x1c.outreach.v1.MessageTimeline\x12S\n\x0cListMessages\x12 .outreach.v1.ListMessagesRequest\x1a!.outreach.v1.ListMessagesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +35,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MESSAGE_VARIABLESENTRY']._loaded_options = None
   _globals['_MESSAGE_VARIABLESENTRY']._serialized_options = b'8\001'
-  _globals['_MESSAGESTATUS']._serialized_start=1019
-  _globals['_MESSAGESTATUS']._serialized_end=1358
+  _globals['_MESSAGESTATUS']._serialized_start=1828
+  _globals['_MESSAGESTATUS']._serialized_end=2167
   _globals['_MESSAGE']._serialized_start=110
   _globals['_MESSAGE']._serialized_end=593
   _globals['_MESSAGE_VARIABLESENTRY']._serialized_start=545
   _globals['_MESSAGE_VARIABLESENTRY']._serialized_end=593
   _globals['_GETMESSAGEREQUEST']._serialized_start=595
   _globals['_GETMESSAGEREQUEST']._serialized_end=651
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=653
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=778
-  _globals['_MESSAGEFILTER']._serialized_start=781
-  _globals['_MESSAGEFILTER']._serialized_end=927
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=929
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1016
-  _globals['_MESSAGESERVICE']._serialized_start=1361
-  _globals['_MESSAGESERVICE']._serialized_end=1530
+  _globals['_GETMESSAGETIMELINEREQUEST']._serialized_start=653
+  _globals['_GETMESSAGETIMELINEREQUEST']._serialized_end=717
+  _globals['_MESSAGETIMELINE']._serialized_start=720
+  _globals['_MESSAGETIMELINE']._serialized_end=948
+  _globals['_MESSAGEATTEMPT']._serialized_start=951
+  _globals['_MESSAGEATTEMPT']._serialized_end=1260
+  _globals['_STATUSCHANGE']._serialized_start=1263
+  _globals['_STATUSCHANGE']._serialized_end=1432
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=1434
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1559
+  _globals['_MESSAGEFILTER']._serialized_start=1562
+  _globals['_MESSAGEFILTER']._serialized_end=1736
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1738
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1825
+  _globals['_MESSAGESERVICE']._serialized_start=2170
+  _globals['_MESSAGESERVICE']._serialized_end=2431
 # @@protoc_insertion_point(module_scope)

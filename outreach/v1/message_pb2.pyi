@@ -195,6 +195,155 @@ class GetMessageRequest(_message.Message):
 Global___GetMessageRequest: _TypeAlias = GetMessageRequest  # noqa: Y015
 
 @_typing.final
+class GetMessageTimelineRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMessageTimelineRequest: _TypeAlias = GetMessageTimelineRequest  # noqa: Y015
+
+@_typing.final
+class MessageTimeline(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    SMS_TEXT_FIELD_NUMBER: _builtins.int
+    EMAIL_SUBJECT_FIELD_NUMBER: _builtins.int
+    EMAIL_HTML_FIELD_NUMBER: _builtins.int
+    EMAIL_TEXT_FIELD_NUMBER: _builtins.int
+    sms_text: _builtins.str
+    """The text of an SMS as the recipient gets it."""
+    email_subject: _builtins.str
+    """The email as the recipient gets it; without the HTML part when that is larger than 1 MB."""
+    email_html: _builtins.str
+    email_text: _builtins.str
+    @_builtins.property
+    def message(self) -> Global___Message: ...
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageAttempt]:
+        """Every attempt that was handed over or may have been, in order; the last one is the message's latest."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusChange]:
+        """Changes of the status, in order, as far as they are kept (a day after the campaign's end, by default)."""
+
+    def __init__(
+        self,
+        *,
+        message: Global___Message | None = ...,
+        attempts: _abc.Iterable[Global___MessageAttempt] | None = ...,
+        changes: _abc.Iterable[Global___StatusChange] | None = ...,
+        sms_text: _builtins.str = ...,
+        email_subject: _builtins.str = ...,
+        email_html: _builtins.str = ...,
+        email_text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "changes", b"changes", "email_html", b"email_html", "email_subject", b"email_subject", "email_text", b"email_text", "message", b"message", "sms_text", b"sms_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageTimeline: _TypeAlias = MessageTimeline  # noqa: Y015
+
+@_typing.final
+class MessageAttempt(_message.Message):
+    """One permission to send the message, and what came of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    CLAIM_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    FAILURE_REASON_FIELD_NUMBER: _builtins.int
+    PROVIDER_CODE_FIELD_NUMBER: _builtins.int
+    PROVIDER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """1, 2, 3… over all runs; numbers of attempts that certainly never left are missing."""
+    run: _builtins.int
+    status: Global___MessageStatus.ValueType
+    """What came of it."""
+    failure_reason: _failure_reason_pb2.FailureReason.ValueType
+    provider_code: _builtins.str
+    provider_message_id: _builtins.str
+    segments: _builtins.int
+    """SMS: segments of the text that was sent."""
+    @_builtins.property
+    def claim_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it came to where it is."""
+
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        run: _builtins.int = ...,
+        claim_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        status: Global___MessageStatus.ValueType = ...,
+        failure_reason: _failure_reason_pb2.FailureReason.ValueType = ...,
+        provider_code: _builtins.str = ...,
+        provider_message_id: _builtins.str = ...,
+        segments: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim_time", b"claim_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "claim_time", b"claim_time", "failure_reason", b"failure_reason", "provider_code", b"provider_code", "provider_message_id", b"provider_message_id", "run", b"run", "segments", b"segments", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageAttempt: _TypeAlias = MessageAttempt  # noqa: Y015
+
+@_typing.final
+class StatusChange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    FAILURE_REASON_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    status: Global___MessageStatus.ValueType
+    failure_reason: _failure_reason_pb2.FailureReason.ValueType
+    attempt: _builtins.int
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        status: Global___MessageStatus.ValueType = ...,
+        failure_reason: _failure_reason_pb2.FailureReason.ValueType = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure_reason", b"failure_reason", "status", b"status", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusChange: _TypeAlias = StatusChange  # noqa: Y015
+
+@_typing.final
 class ListMessagesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -235,10 +384,13 @@ class MessageFilter(_message.Message):
     FAILURE_REASONS_FIELD_NUMBER: _builtins.int
     RECIPIENT_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    RECIPIENT_CONTAINS_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
     """The whole recipient, as in the file."""
     run: _builtins.int
     """Messages that this run handled last."""
+    recipient_contains: _builtins.str
+    """Part of the recipient, upper and lower case alike; 3 to 100 characters."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___MessageStatus.ValueType]:
         """Any of these."""
@@ -254,10 +406,11 @@ class MessageFilter(_message.Message):
         failure_reasons: _abc.Iterable[_failure_reason_pb2.FailureReason.ValueType] | None = ...,
         recipient: _builtins.str = ...,
         run: _builtins.int = ...,
+        recipient_contains: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_reasons", b"failure_reasons", "recipient", b"recipient", "run", b"run", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_reasons", b"failure_reasons", "recipient", b"recipient", "recipient_contains", b"recipient_contains", "run", b"run", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

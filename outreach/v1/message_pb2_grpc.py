@@ -42,6 +42,11 @@ class MessageServiceStub:
                 request_serializer=outreach_dot_v1_dot_message__pb2.GetMessageRequest.SerializeToString,
                 response_deserializer=outreach_dot_v1_dot_message__pb2.Message.FromString,
                 _registered_method=True)
+        self.GetMessageTimeline = channel.unary_unary(
+                '/outreach.v1.MessageService/GetMessageTimeline',
+                request_serializer=outreach_dot_v1_dot_message__pb2.GetMessageTimelineRequest.SerializeToString,
+                response_deserializer=outreach_dot_v1_dot_message__pb2.MessageTimeline.FromString,
+                _registered_method=True)
         self.ListMessages = channel.unary_unary(
                 '/outreach.v1.MessageService/ListMessages',
                 request_serializer=outreach_dot_v1_dot_message__pb2.ListMessagesRequest.SerializeToString,
@@ -61,8 +66,16 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMessageTimeline(self, request, context):
+        """A message's whole history, and what was sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMessages(self, request, context):
-        """By number, ascending.
+        """By number, ascending. A page may have fewer messages than asked for, or none, and another one after it: a rare filter
+        is looked for in bounded steps. The last page has no next_page_token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +88,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.GetMessage,
                     request_deserializer=outreach_dot_v1_dot_message__pb2.GetMessageRequest.FromString,
                     response_serializer=outreach_dot_v1_dot_message__pb2.Message.SerializeToString,
+            ),
+            'GetMessageTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMessageTimeline,
+                    request_deserializer=outreach_dot_v1_dot_message__pb2.GetMessageTimelineRequest.FromString,
+                    response_serializer=outreach_dot_v1_dot_message__pb2.MessageTimeline.SerializeToString,
             ),
             'ListMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMessages,
@@ -112,6 +130,33 @@ class MessageService:
             '/outreach.v1.MessageService/GetMessage',
             outreach_dot_v1_dot_message__pb2.GetMessageRequest.SerializeToString,
             outreach_dot_v1_dot_message__pb2.Message.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMessageTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/outreach.v1.MessageService/GetMessageTimeline',
+            outreach_dot_v1_dot_message__pb2.GetMessageTimelineRequest.SerializeToString,
+            outreach_dot_v1_dot_message__pb2.MessageTimeline.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,8 +37,12 @@ class MessageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MessageServiceAsyncStub: ...
     GetMessage: _grpc.UnaryUnaryMultiCallable[_message_pb2.GetMessageRequest, _message_pb2.Message]
+    GetMessageTimeline: _grpc.UnaryUnaryMultiCallable[_message_pb2.GetMessageTimelineRequest, _message_pb2.MessageTimeline]
+    """A message's whole history, and what was sent."""
     ListMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.ListMessagesRequest, _message_pb2.ListMessagesResponse]
-    """By number, ascending."""
+    """By number, ascending. A page may have fewer messages than asked for, or none, and another one after it: a rare filter
+    is looked for in bounded steps. The last page has no next_page_token.
+    """
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
@@ -49,8 +53,12 @@ class MessageServiceAsyncStub(MessageServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetMessage: _aio.UnaryUnaryMultiCallable[_message_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
+    GetMessageTimeline: _aio.UnaryUnaryMultiCallable[_message_pb2.GetMessageTimelineRequest, _message_pb2.MessageTimeline]  # type: ignore[assignment]
+    """A message's whole history, and what was sent."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.ListMessagesRequest, _message_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """By number, ascending."""
+    """By number, ascending. A page may have fewer messages than asked for, or none, and another one after it: a rare filter
+    is looked for in bounded steps. The last page has no next_page_token.
+    """
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     """The messages of a campaign: one a contact, made with it.
@@ -66,11 +74,21 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_pb2.Message, _abc.Awaitable[_message_pb2.Message]]: ...
 
     @_abc_1.abstractmethod
+    def GetMessageTimeline(
+        self,
+        request: _message_pb2.GetMessageTimelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_pb2.MessageTimeline, _abc.Awaitable[_message_pb2.MessageTimeline]]:
+        """A message's whole history, and what was sent."""
+
+    @_abc_1.abstractmethod
     def ListMessages(
         self,
         request: _message_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.ListMessagesResponse, _abc.Awaitable[_message_pb2.ListMessagesResponse]]:
-        """By number, ascending."""
+        """By number, ascending. A page may have fewer messages than asked for, or none, and another one after it: a rare filter
+        is looked for in bounded steps. The last page has no next_page_token.
+        """
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -192,16 +192,22 @@ class WatchCampaignsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHANNEL_FIELD_NUMBER: _builtins.int
+    STATUSES_FIELD_NUMBER: _builtins.int
     channel: _channel_pb2.Channel.ValueType
     """Only this channel; unspecified: all."""
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedScalarFieldContainer[_campaign_pb2.CampaignStatus.ValueType]:
+        """Only these; empty: all."""
+
     def __init__(
         self,
         *,
         channel: _channel_pb2.Channel.ValueType = ...,
+        statuses: _abc.Iterable[_campaign_pb2.CampaignStatus.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,30 +220,59 @@ class WatchCampaignsResponse(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     CAMPAIGN_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def snapshot(self) -> Global___CampaignsSnapshot: ...
     @_builtins.property
     def campaign(self) -> _campaign_pb2.Campaign:
-        """A campaign as it is now. One that is not running any more is told once more, with its last status."""
+        """A campaign as it is now."""
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat: ...
+    @_builtins.property
+    def gone(self) -> Global___CampaignGone:
+        """A campaign that was told of and matches no more."""
+
     def __init__(
         self,
         *,
         snapshot: Global___CampaignsSnapshot | None = ...,
         campaign: _campaign_pb2.Campaign | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
+        gone: Global___CampaignGone | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "event", b"event", "heartbeat", b"heartbeat", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "event", b"event", "gone", b"gone", "heartbeat", b"heartbeat", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "event", b"event", "heartbeat", b"heartbeat", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "event", b"event", "gone", b"gone", "heartbeat", b"heartbeat", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["snapshot", "campaign", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["snapshot", "campaign", "heartbeat", "gone"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___WatchCampaignsResponse: _TypeAlias = WatchCampaignsResponse  # noqa: Y015
+
+@_typing.final
+class CampaignGone(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    status: _campaign_pb2.CampaignStatus.ValueType
+    """Its status now; unspecified: it was deleted."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        status: _campaign_pb2.CampaignStatus.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CampaignGone: _TypeAlias = CampaignGone  # noqa: Y015
 
 @_typing.final
 class CampaignsSnapshot(_message.Message):

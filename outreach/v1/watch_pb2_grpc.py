@@ -68,7 +68,9 @@ class WatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchCampaigns(self, request, context):
-        """All running campaigns of the organisation: a snapshot, then each campaign when it changed, at most every 100 ms.
+        """All campaigns of the organisation that match: a snapshot of the newest 200, then each campaign when it changed, at most
+        every 100 ms, also one that is new. Their templates' bodies are left out: `sms.body`, `email.html`, `email.mjml`,
+        `email.blocks`, `email.text`. One that matches no more (or was deleted) is told once more as `gone`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,10 @@ class WatchServiceStub:
     that came after the token. The stream goes on after the campaign is final (late receipts) until the client ends it.
     """
     WatchCampaigns: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchCampaignsRequest, _watch_pb2.WatchCampaignsResponse]
-    """All running campaigns of the organisation: a snapshot, then each campaign when it changed, at most every 100 ms."""
+    """All campaigns of the organisation that match: a snapshot of the newest 200, then each campaign when it changed, at most
+    every 100 ms, also one that is new. Their templates' bodies are left out: `sms.body`, `email.html`, `email.mjml`,
+    `email.blocks`, `email.text`. One that matches no more (or was deleted) is told once more as `gone`.
+    """
 
 @_typing.type_check_only
 class WatchServiceAsyncStub(WatchServiceStub):
@@ -60,7 +63,10 @@ class WatchServiceAsyncStub(WatchServiceStub):
     that came after the token. The stream goes on after the campaign is final (late receipts) until the client ends it.
     """
     WatchCampaigns: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchCampaignsRequest, _watch_pb2.WatchCampaignsResponse]  # type: ignore[assignment]
-    """All running campaigns of the organisation: a snapshot, then each campaign when it changed, at most every 100 ms."""
+    """All campaigns of the organisation that match: a snapshot of the newest 200, then each campaign when it changed, at most
+    every 100 ms, also one that is new. Their templates' bodies are left out: `sms.body`, `email.html`, `email.mjml`,
+    `email.blocks`, `email.text`. One that matches no more (or was deleted) is told once more as `gone`.
+    """
 
 class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Live status.
@@ -86,6 +92,9 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _watch_pb2.WatchCampaignsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchCampaignsResponse], _abc.AsyncIterator[_watch_pb2.WatchCampaignsResponse]]:
-        """All running campaigns of the organisation: a snapshot, then each campaign when it changed, at most every 100 ms."""
+        """All campaigns of the organisation that match: a snapshot of the newest 200, then each campaign when it changed, at most
+        every 100 ms, also one that is new. Their templates' bodies are left out: `sms.body`, `email.html`, `email.mjml`,
+        `email.blocks`, `email.text`. One that matches no more (or was deleted) is told once more as `gone`.
+        """
 
 def add_WatchServiceServicer_to_server(servicer: WatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

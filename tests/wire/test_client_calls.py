@@ -7,7 +7,10 @@ from outreach.v1 import (
     attachment_pb2,
     campaign_pb2,
     contact_pb2,
+    export_pb2,
+    failure_catalogue_pb2,
     message_pb2,
+    suppression_pb2,
     test_send_pb2,
     watch_pb2,
 )
@@ -18,7 +21,10 @@ METHODS = [
         attachment_pb2,
         campaign_pb2,
         contact_pb2,
+        export_pb2,
+        failure_catalogue_pb2,
         message_pb2,
+        suppression_pb2,
         test_send_pb2,
         watch_pb2,
     )
@@ -40,7 +46,10 @@ def test_the_public_services_are_known() -> None:
         "AttachmentService",
         "CampaignService",
         "ContactService",
+        "ExportService",
+        "FailureCatalogueService",
         "MessageService",
+        "SuppressionService",
         "TestSendService",
         "WatchService",
     }

@@ -22,6 +22,9 @@ RPCS = {
         "UpdateCampaign": "UpdateCampaignRequest → Campaign",
         "GetDisclaimer": "GetDisclaimerRequest → Disclaimer",
         "RunCampaign": "RunCampaignRequest → Campaign",
+        "StopCampaign": "StopCampaignRequest → Campaign",
+        "RetryMessages": "RetryMessagesRequest → RetryMessagesResponse",
+        "DeleteCampaign": "DeleteCampaignRequest → DeleteCampaignResponse",
         "PreviewCampaign": "PreviewCampaignRequest → PreviewCampaignResponse",
         "EstimateCampaign": "EstimateCampaignRequest → EstimateCampaignResponse",
     },
@@ -35,12 +38,28 @@ RPCS = {
     },
     "MessageService": {
         "GetMessage": "GetMessageRequest → Message",
+        "GetMessageTimeline": "GetMessageTimelineRequest → MessageTimeline",
         "ListMessages": "ListMessagesRequest → ListMessagesResponse",
     },
     "AttachmentService": {
         "UploadAttachment": "stream UploadAttachmentRequest → Attachment",
         "ListAttachments": "ListAttachmentsRequest → ListAttachmentsResponse",
         "DeleteAttachment": "DeleteAttachmentRequest → DeleteAttachmentResponse",
+    },
+    "SuppressionService": {
+        "ListSuppressions": "ListSuppressionsRequest → ListSuppressionsResponse",
+        "GetSuppression": "GetSuppressionRequest → Suppression",
+        "CreateSuppression": "CreateSuppressionRequest → Suppression",
+        "DeleteSuppression": "DeleteSuppressionRequest → DeleteSuppressionResponse",
+        "ImportSuppressions": "stream ImportSuppressionsRequest → ImportSuppressionsResponse",
+        "ErasePerson": "ErasePersonRequest → ErasePersonResponse",
+    },
+    "FailureCatalogueService": {
+        "ListFailureReasons": "ListFailureReasonsRequest → ListFailureReasonsResponse",
+    },
+    "ExportService": {
+        "ExportMessages": "ExportMessagesRequest → stream ExportResponse",
+        "ExportCampaigns": "ExportCampaignsRequest → stream ExportResponse",
     },
     "TestSendService": {
         "CreateTestSend": "CreateTestSendRequest → TestSend",
