@@ -35,7 +35,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 setup: $(STAMP) ## Make the environment (every other target does it when needed)
 	@:
 
-demo: $(STAMP) ## Run one real SMS campaign end to end on this machine and account for every message
+demo: $(STAMP) ## Run an SMS and an email campaign on this machine and account for every message
 	@$(BIN)/outreach demo $(ARGS)
 
 up: $(STAMP) ## Start the whole stack on this machine; Ctrl-C stops it
