@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Its contents say for which checkout and which locks the environment was made.
 STAMP := $(VENV)/.outreach-ready
 ARGS ?=
+# All tests: mostly they wait, so two files at a time. Each worker has servers of its own.
+PARALLEL := --numprocesses 2 --dist loadfile
 SHELL := /bin/sh
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that was moved or copied points at another place: made again, as is one without its Python.
@@ -35,14 +37,14 @@ $(STAMP): requirements/dev.txt pyproject.toml
 setup: $(STAMP) ## Make the environment (every other target does it when needed)
 	@:
 
-demo: $(STAMP) ## Run one real SMS campaign end to end on this machine and account for every message
+demo: $(STAMP) ## Run an SMS and an email campaign on this machine and account for every message
 	@$(BIN)/outreach demo $(ARGS)
 
 up: $(STAMP) ## Start the whole stack on this machine; Ctrl-C stops it
 	@$(BIN)/outreach up $(ARGS)
 
 test: $(STAMP) ## Run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))
 
 check: $(STAMP) ## Lint, types, import rules, and drift of generated code and documents
 	@$(BIN)/ruff check .

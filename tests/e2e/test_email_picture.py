@@ -34,13 +34,15 @@ WIDTH, HEIGHT = 800, 1_000
 
 
 def code() -> EmailContent:
-    return email_content(
+    content = email_content(
         "<style>.box{background:#fde;padding:16px}</style><script>document.title='RAN'</script>"
         "<div class=box onclick=\"document.title='RAN'\"><h1>Hello {{first_name}}</h1>"
         "<p>From {{city}}, on <b>{{appointment}}</b>.</p>"
         "<a href='https://www.example.com/?q={{city}}'>Look</a></div>"
         "<p><a href='{{unsubscribe_url}}'>Unsubscribe</a></p>"
     )
+    content.subject = "For {{first_name}}"
+    return content
 
 
 class HostileHistory(EmailHistory):

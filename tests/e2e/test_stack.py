@@ -35,11 +35,14 @@ def _embedded_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def alive(pids: list[int]) -> list[int]:
-    return [
-        pid
-        for pid in pids
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    ]
+    return [pid for pid in pids if _is_alive(pid)]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # also when it ends as it is looked at
+        return False
 
 
 async def start_up(*arguments: str) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:

@@ -86,6 +86,7 @@ def _encoded(key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) -> str:
         _encoded(ec.generate_private_key(ec.SECP384R1()).public_key()),
         _encoded(ed25519.Ed25519PrivateKey.generate().public_key()),
     ],
+    ids=["empty", "text", "not ASCII", "not DER", "another curve", "another algorithm"],
 )
 def test_other_keys_are_none(text: str) -> None:
     assert public_key_of(text) is None

@@ -97,7 +97,7 @@ def test_commands_of_the_tour_exist() -> None:
     text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "operations.md").read_text()
     commands = set(
         re.findall(
-            r"(?:^|\s)outreach ((?:campaign|contacts|attachments|messages) [a-z]+|up|demo|version)\b",
+            r"(?:^|\s)outreach ((?:campaign|contacts|attachments|messages) [a-z-]+|up|demo|version)\b",
             text,
         )
     )
