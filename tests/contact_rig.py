@@ -26,7 +26,7 @@ from outreach.v1 import (
     message_pb2_grpc,
 )
 from services.campaign.contacts.errors import ContactLimits
-from services.campaign.domain.permissions import CAMPAIGN_ROLES
+from outreach.permissions import CAMPAIGN_ROLES
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
 from services.campaign.rpc.messages import MessageServicer

@@ -26,7 +26,7 @@ from outreach.v1 import campaign_pb2, watch_pb2, watch_pb2_grpc
 from outreach.vocabulary import MessageStatus, Role
 from services.campaign.delivery.claims import Claims
 from services.campaign.delivery.reports import Reports
-from services.campaign.domain.permissions import CAMPAIGN_ROLES
+from outreach.permissions import CAMPAIGN_ROLES
 from services.campaign.wakeups import NatsWakeups
 from services.campaign.watch.hub import WatchHub
 from services.campaign.watch.servicer import WatchServicer

@@ -44,7 +44,7 @@ from services.campaign.delivery.look_ups import LookUps
 from services.campaign.delivery.reports import Reports
 from services.campaign.delivery.servicer import DeliveryServicer
 from services.campaign.delivery.sweepers import Sweepers, Timers
-from services.campaign.domain.permissions import CAMPAIGN_ROLES
+from outreach.permissions import CAMPAIGN_ROLES
 from services.campaign.rpc.attachments import AttachmentServicer
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
