@@ -79,7 +79,8 @@ class ExportCampaignsRequest(_message.Message):
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Of id, name, description, channel, status, run, total, waiting, queued, sending, sent, retrying, delivered,
-        assumed_delivered, failed, opted_out, cancelled, create_time, start_time, stop_time, end_time, failure_reason. Each at most once. Empty: all, in this order.
+        assumed_delivered, failed, opted_out, cancelled, create_time, start_time, stop_time, end_time, failure_reason. Each at
+        most once. Empty: all, in this order.
         """
 
     def __init__(

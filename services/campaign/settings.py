@@ -133,6 +133,14 @@ class Settings(BaseSettings):
         description="Size of all attachments of a campaign together.",
     )
 
+    export_role_password: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        # SASLprep, which PostgreSQL puts a password through, leaves these as they are.
+        pattern="^[!-~]+$",
+        description="Makes the role `outreach_export`, which the export service reads by, with this password; "
+        "none: an administrator makes it.",
+    )
     bootstrap_organisation_name: str | None = Field(
         default=None,
         description="An organisation that is set up at the start; its id follows from its name.",

@@ -31,10 +31,6 @@ _ESCAPED = {
 }
 
 
-class MarksInData(Exception):
-    """A cell has one of the marks in it: copy the step again with others."""
-
-
 class Marks(NamedTuple):
     """What stands before a text, after it, and on both sides of a time."""
 
@@ -82,16 +78,15 @@ class CsvLines:
             cells.append(f"{before}%{column.place}$s{after}")
         return ",".join(cells)
 
-    def of(self, copied: bytes, rows: int, marks: Marks) -> bytes:
-        """The lines of `rows` rows that were copied with these marks.
+    def are_whole(self, copied: bytes, rows: int, marks: Marks) -> bool:
+        """Whether it can be told where cells end: no cell has one of the marks in it."""
+        begin, end, time = (copied.count(mark.encode()) for mark in marks)
+        texts, times = rows * self._texts, 2 * rows * self._times
+        return (begin, end, time) == (texts, texts, times)
 
-        Raises:
-            MarksInData: it can't be told where cells end.
-        """
+    def of(self, copied: bytes, marks: Marks) -> bytes:
+        """The lines of the rows that were copied with these marks and are whole."""
         begin, end, time = (mark.encode() for mark in marks)
-        counts = (copied.count(begin), copied.count(end), copied.count(time))
-        if counts != (rows * self._texts, rows * self._texts, 2 * rows * self._times):
-            raise MarksInData
         data = copied
         if self._times:
             # JSON's form of a time in UTC: "2026-11-25T10:20:30.123456+00:00".

@@ -1,5 +1,6 @@
--- Through the views of migration 20261126000003 only; services/export's role can read nothing else. What is copied goes
--- into the text of the statement (COPY has no parameters; asyncpg lets the server quote each value).
+-- Through the views of migration 20261126000003 only; services/export's role can read nothing else. COPY has no
+-- parameters: asyncpg puts them into the text of the statement, each quoted by the server, wherever a parameter's name
+-- stands. So no comment here may name one (a test says so).
 
 -- name: caller_by_key
 SELECT organisation_id, role, label FROM export_key WHERE key_hash = $1
@@ -23,9 +24,8 @@ WHERE c.organisation_id = $1 AND c.id = $2
 SELECT revision FROM export_campaign WHERE organisation_id = $1 AND id = $2
 
 -- name: copy_messages
--- One text a row, made by the template $1 of all its cells; $2 and $3 are the names of statuses and reasons. Numbers are
--- 1…N without gaps: the range after $6 up to $7 bounds what is read. $13: how many variables there are (where they were
--- removed the array may be shorter).
+-- One text a row, made by a template of all its cells, with the names of statuses and reasons. Numbers are 1…N without
+-- gaps: the range bounds what is read. Where the data of contacts were removed their variables may be fewer.
 SELECT format($1::text, VARIADIC
     ARRAY[
         m.number::text, m.recipient, ($2::text[])[m.status], ($3::text[])[m.failure_reason], m.provider_code,
@@ -54,7 +54,7 @@ ORDER BY id DESC
 LIMIT $3
 
 -- name: copy_campaigns
--- As copy_messages; $5 to $6 are the oldest and the newest id of the step.
+-- As copy_messages; a range of ids from the oldest to the newest of the step.
 SELECT format($1::text, VARIADIC
     ARRAY[
         c.id::text, c.name, c.description, ($2::text[])[c.channel], ($3::text[])[c.status], c.run::text, c.total::text,
