@@ -200,5 +200,3 @@ def records_of(data: bytes) -> list[dict[str, str]]:
     """Rows by the header's names."""
     header, *rows = rows_of(data)
     return [dict(zip(header, row, strict=True)) for row in rows]
-
-

@@ -26,7 +26,7 @@ STEP_ROWS_MAX = 10_000
 STEP_CAMPAIGNS_MAX = 500
 #: What a step should have: enough that its own cost does not count, little enough to hold three of them.
 STEP_BYTES_AIM = 2 * 1024 * 1024
-#: A step with more is cut off, unless it is one row.
+#: A step with more is dropped, unless it is one row.
 STEP_BYTES_MAX = 8 * 1024 * 1024
 _ACQUIRE_SECONDS_MAX = 30.0
 _ACTIVE = (
@@ -265,11 +265,15 @@ async def _copy(
     async def keep(piece: bytes) -> None:
         nonlocal size_bytes
         size_bytes += len(piece)
-        if bytes_max is not None and size_bytes > bytes_max:
-            raise StepTooLarge
-        pieces.append(piece)
+        if bytes_max is None or size_bytes <= bytes_max:
+            pieces.append(piece)
+        else:
+            # Read to its end all the same: asyncpg 0.32 hangs when the output of a COPY raises.
+            pieces.clear()
 
     done: Any = await connection.copy_from_query(query, *arguments, output=keep)
+    if bytes_max is not None and size_bytes > bytes_max:
+        raise StepTooLarge
     return b"".join(pieces), int(done.removeprefix("COPY "))
 
 
