@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, cast
 
 import grpc
 
@@ -30,6 +30,11 @@ class _Call(Protocol):
     def __aiter__(self) -> AsyncIterator[export_pb2.ExportResponse]: ...
 
     def cancel(self) -> bool: ...
+
+
+def packed(out: IO[bytes]) -> IO[bytes]:
+    """Compresses into `out`, without a name and a time in it: the same export is the same file."""
+    return cast("IO[bytes]", gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0))
 
 
 class CsvExport:
@@ -133,10 +138,7 @@ class CsvExport:
         self, path: Path, compress: bool, on_progress: ExportProgress | None
     ) -> export_pb2.ExportEnd:
         with path.open("wb") as file:
-            # No name and no time in it: the same export is the same file.
-            out: IO[bytes] = (
-                gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) if compress else file
-            )
+            out = packed(file) if compress else file
             async for chunk in self:
                 await asyncio.to_thread(out.write, chunk)
                 self.tell(on_progress)
