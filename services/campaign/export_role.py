@@ -25,30 +25,30 @@ _SCRAM_SALT_BYTES = 16
 
 
 async def ensure_export_role(pool: Pool, password: SecretStr | None) -> None:
-    """Safe to repeat, from any replica. A role that can't be made is logged: campaigns go on without exports."""
-    try:
-        async with pool.acquire() as connection, connection.transaction():
-            await _ensure(connection, password)
-    except asyncpg.InsufficientPrivilegeError as error:
-        _log.error("export role can't be set", role=ROLE, error=error.message)
+    """Safe to repeat, from any replica. What is not allowed is logged: campaigns go on without exports."""
+    for step in (_make, _grant):
+        try:
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute(QUERIES["lock_role"])
+                await step(connection, password)
+        except asyncpg.InsufficientPrivilegeError as error:
+            _log.error("export role can't be set", role=ROLE, error=error.message)
 
 
-async def _ensure(connection: Connection, password: SecretStr | None) -> None:
-    await connection.execute(QUERIES["lock_role"])
-    exists = await connection.fetchval(QUERIES["role_exists"])
-    if password is not None:
-        if not exists:
-            await connection.execute(QUERIES["create_role"])
-        verifier = scram_verifier(
-            password.get_secret_value(), secrets.token_bytes(_SCRAM_SALT_BYTES)
-        )
-        statement = await connection.fetchval(QUERIES["role_statement"], verifier)
-        await connection.execute(statement)
-        await connection.execute(QUERIES["read_only"])
-    elif not exists:
+async def _make(connection: Connection, password: SecretStr | None) -> None:
+    if password is None:
         return
-    await connection.execute(QUERIES["grant_schema"])
-    await connection.execute(QUERIES["grant_views"])
+    if not await connection.fetchval(QUERIES["role_exists"]):
+        await connection.execute(QUERIES["create_role"])
+    verifier = scram_verifier(password.get_secret_value(), secrets.token_bytes(_SCRAM_SALT_BYTES))
+    await connection.execute(await connection.fetchval(QUERIES["role_statement"], verifier))
+    await connection.execute(QUERIES["read_only"])
+
+
+async def _grant(connection: Connection, _password: SecretStr | None) -> None:
+    if await connection.fetchval(QUERIES["role_exists"]):
+        await connection.execute(QUERIES["grant_schema"])
+        await connection.execute(QUERIES["grant_views"])
 
 
 def scram_verifier(password: str, salt: bytes) -> str:

@@ -136,8 +136,6 @@ class Settings(BaseSettings):
     export_role_password: SecretStr | None = Field(
         default=None,
         min_length=16,
-        # SASLprep, which PostgreSQL puts a password through, leaves these as they are.
-        pattern="^[!-~]+$",
         description="Makes the role `outreach_export`, which the export service reads by, with this password; "
         "none: an administrator makes it.",
     )
@@ -189,6 +187,14 @@ class Settings(BaseSettings):
         gt=0,
         description="The pace of its emails; none: as fast as SendGrid takes them.",
     )
+
+    @field_validator("export_role_password")
+    @classmethod
+    def _stays_as_it_is(cls, value: SecretStr | None) -> SecretStr | None:
+        # PostgreSQL puts a password through SASLprep, which leaves these characters alone.
+        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("use letters, digits and other visible ASCII characters")
+        return value
 
     @field_validator("bootstrap_sendgrid_api_key")
     @classmethod

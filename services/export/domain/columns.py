@@ -12,12 +12,10 @@ VARIABLE_PREFIX = "variable."
 class Kind(Enum):
     """What a column's cells may hold."""
 
-    #: A number or a word of ours: never empty, and nothing in it has a meaning in CSV.
+    #: A number, a time or a word of ours, or nothing: no letter of it has a meaning in CSV.
     PLAIN = 1
-    #: Anything, also nothing.
+    #: Anything; stands in quotes.
     TEXT = 2
-    #: A time, or nothing.
-    TIME = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +36,14 @@ MESSAGE_COLUMNS = _columns(
     ("number", Kind.PLAIN),
     ("recipient", Kind.TEXT),
     ("status", Kind.PLAIN),
-    ("failure_reason", Kind.TEXT),
+    ("failure_reason", Kind.PLAIN),
     ("provider_code", Kind.TEXT),
     ("provider_message_id", Kind.TEXT),
     ("run", Kind.PLAIN),
     ("attempt", Kind.PLAIN),
     ("segments", Kind.PLAIN),
-    ("claim_time", Kind.TIME),
-    ("update_time", Kind.TIME),
+    ("claim_time", Kind.PLAIN),
+    ("update_time", Kind.PLAIN),
 )
 
 #: As `copy_campaigns` gives them.
@@ -67,11 +65,11 @@ CAMPAIGN_COLUMNS = _columns(
     ("failed", Kind.PLAIN),
     ("opted_out", Kind.PLAIN),
     ("cancelled", Kind.PLAIN),
-    ("create_time", Kind.TIME),
-    ("start_time", Kind.TIME),
-    ("stop_time", Kind.TIME),
-    ("end_time", Kind.TIME),
-    ("failure_reason", Kind.TEXT),
+    ("create_time", Kind.PLAIN),
+    ("start_time", Kind.PLAIN),
+    ("stop_time", Kind.PLAIN),
+    ("end_time", Kind.PLAIN),
+    ("failure_reason", Kind.PLAIN),
 )
 
 

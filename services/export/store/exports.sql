@@ -25,12 +25,17 @@ SELECT revision FROM export_campaign WHERE organisation_id = $1 AND id = $2
 
 -- name: copy_messages
 -- One text a row, made by a template of all its cells, with the names of statuses and reasons. Numbers are 1…N without
--- gaps: the range bounds what is read. Where the data of contacts were removed their variables may be fewer.
+-- gaps: the range bounds what is read. Where the data of contacts were removed their variables may be fewer. JSON spells a
+-- time as RFC 3339 does, between quotes and with +00:00 (connections are in UTC). A safe export marks phone numbers, each
+-- of which begins a formula, here: for single ones csv_lines.py is quick enough.
 SELECT format($1::text, VARIADIC
     ARRAY[
-        m.number::text, m.recipient, ($2::text[])[m.status], ($3::text[])[m.failure_reason], m.provider_code,
-        m.provider_message_id, m.run::text, m.attempt::text, m.segments::text, to_json(m.claim_time)::text,
-        to_json(m.update_time)::text
+        m.number::text,
+        CASE WHEN $14::bool AND ascii(m.recipient) = ANY ('{61,43,45,64,9,10,13}') THEN '''' || m.recipient
+             ELSE m.recipient END,
+        ($2::text[])[m.status], ($3::text[])[m.failure_reason], m.provider_code,
+        m.provider_message_id, m.run::text, m.attempt::text, m.segments::text,
+        left(ltrim(to_json(m.claim_time)::text, '"'), -7) || 'Z', left(ltrim(to_json(m.update_time)::text, '"'), -7) || 'Z'
     ] || CASE WHEN cardinality(m.variables) < $13::int THEN array_fill(NULL::text, ARRAY[$13::int]) ELSE m.variables END
 )
 FROM export_message m
@@ -59,8 +64,9 @@ SELECT format($1::text, VARIADIC
     ARRAY[
         c.id::text, c.name, c.description, ($2::text[])[c.channel], ($3::text[])[c.status], c.run::text, c.total::text,
         c.waiting::text, c.queued::text, c.sending::text, c.sent::text, c.retrying::text, c.delivered::text,
-        c.assumed_delivered::text, c.failed::text, c.opted_out::text, c.cancelled::text, to_json(c.create_time)::text,
-        to_json(c.start_time)::text, to_json(c.stop_time)::text, to_json(c.end_time)::text,
+        c.assumed_delivered::text, c.failed::text, c.opted_out::text, c.cancelled::text,
+        left(ltrim(to_json(c.create_time)::text, '"'), -7) || 'Z', left(ltrim(to_json(c.start_time)::text, '"'), -7) || 'Z',
+        left(ltrim(to_json(c.stop_time)::text, '"'), -7) || 'Z', left(ltrim(to_json(c.end_time)::text, '"'), -7) || 'Z',
         ($4::text[])[c.failure_reason]
     ]
 )

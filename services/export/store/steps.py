@@ -182,6 +182,7 @@ class MessageSteps:
             where.recipient_contains,
             where.run,
             len(self._head.variable_names),
+            self._lines.safe,
         )
 
 
