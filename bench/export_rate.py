@@ -51,12 +51,13 @@ async def filled(dsn: str, organisation: UUID, rows: int) -> UUID:
     for name in ("name", "city", "day"):
         columns += f', {{"name": "{name}", "role": 2, "variable_name": "{name}"}}'
     await connection.execute(
-        "INSERT INTO campaign (id, organisation_id, channel, name, missing_variable_policy, status, run, delivered, total,"
-        " revision) VALUES ($1, $2, 1, 'Benchmark', 1, 5, 1, $3, $3, 1)",
+        "INSERT INTO campaign (id, organisation_id, channel, name, missing_variable_policy, status, run, delivered,"
+        " total, revision) VALUES ($1, $2, 1, 'Benchmark', 1, 5, 1, $3, $3, 1)",
         campaign, organisation, rows,
     )  # fmt: skip
     await connection.execute(
-        "INSERT INTO campaign_content (campaign_id, content_hash, content, columns) VALUES ($1, '', '{}', $2::text::jsonb)",
+        "INSERT INTO campaign_content (campaign_id, content_hash, content, columns)"
+        " VALUES ($1, '', '{}', $2::text::jsonb)",
         campaign, columns + "]",
     )  # fmt: skip
     await connection.execute(
@@ -65,8 +66,8 @@ async def filled(dsn: str, organisation: UUID, rows: int) -> UUID:
         campaign, rows, timeout=600,
     )  # fmt: skip
     await connection.execute(
-        "INSERT INTO message SELECT $1, i, 6, NULL, 1, 1, 1, now() - interval '1 s', now(), NULL, 'SM' || md5(i::text), NULL"
-        " FROM generate_series(1, $2::int) AS i",
+        "INSERT INTO message SELECT $1, i, 6, NULL, 1, 1, 1, now() - interval '1 s', now(), NULL,"
+        " 'SM' || md5(i::text), NULL FROM generate_series(1, $2::int) AS i",
         campaign, rows, timeout=600,
     )  # fmt: skip
     await connection.execute("VACUUM ANALYZE")

@@ -261,7 +261,7 @@ async def test_a_server_that_stops_lets_exports_end_and_then_ends_them(rig: Expo
     with pytest.raises(OutreachError, match="SERVER_DRAINING"):
         await _asked(rig, campaign)
     # Read on: the export that is under way ends well.
-    last = None
+    last = export_pb2.ExportResponse()
     while (response := await call.read()) is not grpc.aio.EOF:
         last = response
     assert last.HasField("end")
