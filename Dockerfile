@@ -28,6 +28,6 @@ ENV PATH=/opt/outreach/bin:$PATH \
     PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /var/lib/outreach
-# Campaign: public and internal gRPC. Senders: webhooks. Sandbox: provider double.
-EXPOSE 50051 50052 8081 8082 8090
+# Campaign: public and internal gRPC. Export: gRPC. Senders: webhooks. Sandbox: provider double.
+EXPOSE 50051 50052 50053 8081 8082 8090
 CMD ["outreach", "--help"]

@@ -121,6 +121,7 @@ def environment(
         **(email or dict.fromkeys(EMAIL_NAMES, "")),
         "COMPOSE_PROFILES": ",".join(name for name, used in profiles.items() if used),
         "POSTGRES_PASSWORD": secrets.token_hex(24),
+        "OUTREACH_EXPORT_ROLE_PASSWORD": secrets.token_hex(24),
         # NATS reads an unquoted value that looks like a number as one.
         "NATS_PASSWORD": "n" + secrets.token_hex(24),
         "OUTREACH_SECRET_KEY": secrets.token_hex(32),

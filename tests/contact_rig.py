@@ -12,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 
 from outreach.client import OutreachClient
+from outreach.permissions import CAMPAIGN_ROLES
 from outreach.postgres.pool import create_pool
 from outreach.rpc.call import Caller
 from outreach.rpc.channel import bearer, create_channel
@@ -26,7 +27,6 @@ from outreach.v1 import (
     message_pb2_grpc,
 )
 from services.campaign.contacts.errors import ContactLimits
-from services.campaign.domain.permissions import CAMPAIGN_ROLES
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
 from services.campaign.rpc.messages import MessageServicer

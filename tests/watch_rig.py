@@ -15,6 +15,7 @@ import grpc.aio
 from outreach.errors import OutreachError
 from outreach.internal.v1 import delivery_pb2 as pb
 from outreach.jetstream.connection import nats_connection
+from outreach.permissions import CAMPAIGN_ROLES
 from outreach.postgres.pool import create_pool
 from outreach.rpc.call import Caller
 from outreach.rpc.channel import bearer, create_channel
@@ -26,7 +27,6 @@ from outreach.v1 import campaign_pb2, watch_pb2, watch_pb2_grpc
 from outreach.vocabulary import MessageStatus, Role
 from services.campaign.delivery.claims import Claims
 from services.campaign.delivery.reports import Reports
-from services.campaign.domain.permissions import CAMPAIGN_ROLES
 from services.campaign.wakeups import NatsWakeups
 from services.campaign.watch.hub import WatchHub
 from services.campaign.watch.servicer import WatchServicer

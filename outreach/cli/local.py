@@ -35,7 +35,7 @@ def up(
         list[str] | None,
         typer.Option(
             metavar="NAME=PORT",
-            help="A port for campaign-1, sandbox, sender-sms-1, sender-email-1, …; else free ones.",
+            help="A port for campaign-1, sandbox, export-1, sender-sms-1, …; else free ones.",
         ),
     ] = None,
     pace: Annotated[

@@ -58,6 +58,7 @@ def print_addresses(stack: LocalStack) -> None:
     grid.add_column()
     for name, value in (
         ("gRPC API", "  ".join(stack.addresses)),
+        ("exports", "  ".join(stack.export_addresses)),
         ("sandbox", stack.sandbox_url),
         ("emails sent", f"{stack.sandbox_url}/sandbox/emails"),
         ("webhooks", "  ".join([*stack.webhook_urls, *stack.email_urls])),

@@ -28,6 +28,16 @@ Address = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+ExportAddress = Annotated[
+    str,
+    typer.Option(
+        "--export-address",
+        envvar="OUTREACH_EXPORT_ADDRESS",
+        metavar="HOST:PORT",
+        help="The export service. [port 50053 of the same host; with https:// the same address]",
+        rich_help_panel=_PANEL,
+    ),
+]
 ApiKey = Annotated[
     str,
     typer.Option(
@@ -54,6 +64,8 @@ class Session:
     address: str
     api_key: str
     json: bool
+    #: Empty: where it is by default.
+    export_address: str = ""
 
     def call(self, work: Callable[[OutreachClient], Awaitable[Value]]) -> Value:
         """Run `work` with a client; a refusal is shown and ends the command with its exit code."""
@@ -90,7 +102,12 @@ class Session:
         return not self.json and sys.stdin.isatty() and remarks.is_terminal
 
     async def _connected(self, work: Callable[[OutreachClient], Awaitable[Value]]) -> Value:
-        async with OutreachClient(self.address, self.api_key, timeouts=_TIMEOUTS) as client:
+        async with OutreachClient(
+            self.address,
+            self.api_key,
+            timeouts=_TIMEOUTS,
+            export_address=self.export_address or None,
+        ) as client:
             return await work(client)
 
 

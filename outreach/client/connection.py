@@ -19,6 +19,8 @@ from outreach.rpc.channel import bearer, create_channel
 from outreach.rpc.options import channel_options
 
 _TLS_PREFIX = "https://"
+#: Where services/export listens unless told otherwise.
+EXPORT_PORT = 50053
 Request = TypeVar("Request", bound=Message)
 Request_contra = TypeVar("Request_contra", contravariant=True)
 Answer = TypeVar("Answer")
@@ -77,6 +79,8 @@ class Connection:
         api_key: the organisation's key; sent as `authorization: Bearer` with every call.
         timeouts: how long calls may take.
         channel_credentials: TLS with other certificates.
+        export_address: `host:port` of the export service. By default port 50053 of the same host;
+            with `https://` the same address, where a proxy leads each call to its service.
     """
 
     def __init__(
@@ -86,12 +90,15 @@ class Connection:
         *,
         timeouts: Timeouts | None = None,
         channel_credentials: grpc.ChannelCredentials | None = None,
+        export_address: str | None = None,
     ) -> None:
         self.address = address
+        self.export_address = export_address or default_export_address(address)
         self.timeouts = timeouts or Timeouts()
         self._metadata = bearer(api_key)
         self._channel_credentials = channel_credentials
-        self._channel = self._open_channel()
+        self._channel = self._open_channel(self.address)
+        self._export_channel: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,13 +112,15 @@ class Connection:
         await self.close()
 
     async def close(self) -> None:
-        """Close the channel; calls that still run end with CANCELLED."""
+        """Close the channels; calls that still run end with CANCELLED."""
         await self._channel.close()
+        if self._export_channel is not None:
+            await self._export_channel.close()
 
-    def _open_channel(self) -> grpc.aio.Channel:
+    def _open_channel(self, address: str) -> grpc.aio.Channel:
         credentials = self._channel_credentials
-        target = self.address.removeprefix(_TLS_PREFIX)
-        if credentials is None and target != self.address:
+        target = address.removeprefix(_TLS_PREFIX)
+        if credentials is None and target != address:
             credentials = grpc.ssl_channel_credentials()
         return _open_channel(target, credentials)
 
@@ -147,6 +156,14 @@ class Connection:
             with attempt:
                 return await once()
         raise AssertionError("stamina ends with a value or an error")
+
+
+def default_export_address(address: str) -> str:
+    """Where exports are when only the campaign service's address is given (see `Connection`)."""
+    if address.startswith(_TLS_PREFIX):
+        return address
+    host = address.rpartition(":")[0] or address
+    return f"{host}:{EXPORT_PORT}"
 
 
 async def heard(

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import cached_property
 
 import grpc
 
 from outreach.client.connection import Connection, heard
-from outreach.client.errors import CallError, call_error
+from outreach.client.errors import CallError
+from outreach.client.streams import Pauses, cut, ended
 from outreach.v1 import message_pb2, watch_pb2, watch_pb2_grpc
 from outreach.v1.channel_pb2 import CHANNEL_UNSPECIFIED, Channel
-
-PAUSE_SECONDS_MIN = 0.1
-PAUSE_SECONDS_MAX = 5.0
-
-# The stream was cut; what it told so far holds, and it can go on from the last token:
-# UNAVAILABLE (gone, draining), RESOURCE_EXHAUSTED (this reader was too slow), INTERNAL and UNKNOWN
-# without a reason of ours (a connection reset in the middle of a response), CANCELLED (the other
-# side's process is ending; a cancellation of our own never comes as a status).
-_CUT_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
-_RESET_CODES = {
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.INTERNAL,
-    grpc.StatusCode.UNKNOWN,
-}
 
 # Called with what cut the stream, before it is opened again.
 OnReconnect = Callable[[CallError], None]
@@ -60,7 +45,7 @@ class WatchCalls(Connection):
             CallError: RESUME_TOKEN_EXPIRED when the token is older than what the service keeps:
                 watch again without a token, and list again.
         """
-        pauses = _Pauses()
+        pauses = Pauses()
         while True:
             call = self._watches.WatchCampaign(
                 watch_pb2.WatchCampaignRequest(
@@ -78,13 +63,13 @@ class WatchCalls(Connection):
                     pauses.reset()
                     resume_token = response.resume_token or resume_token
                     yield response
-                cut = _ended()
+                cut_by = ended()
             except (grpc.aio.AioRpcError, TimeoutError) as error:
-                cut = _cut(error)
+                cut_by = cut(error)
             finally:
                 call.cancel()
             if on_reconnect is not None:
-                on_reconnect(cut)
+                on_reconnect(cut_by)
             await pauses.wait()
 
     async def watch_campaigns(
@@ -97,7 +82,7 @@ class WatchCalls(Connection):
 
         A cut stream is opened again and begins with a new snapshot.
         """
-        pauses = _Pauses()
+        pauses = Pauses()
         while True:
             call = self._watches.WatchCampaigns(
                 watch_pb2.WatchCampaignsRequest(channel=channel), metadata=self._metadata
@@ -108,50 +93,15 @@ class WatchCalls(Connection):
                 ):
                     pauses.reset()
                     yield response
-                cut = _ended()
+                cut_by = ended()
             except (grpc.aio.AioRpcError, TimeoutError) as error:
-                cut = _cut(error)
+                cut_by = cut(error)
             finally:
                 call.cancel()
             if on_reconnect is not None:
-                on_reconnect(cut)
+                on_reconnect(cut_by)
             await pauses.wait()
 
     @cached_property
     def _watches(self) -> watch_pb2_grpc.WatchServiceAsyncStub:
         return watch_pb2_grpc.WatchServiceStub(self._channel)
-
-
-class _Pauses:
-    """Pauses between connections: doubling, with jitter, small again after each response."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self._seconds = PAUSE_SECONDS_MIN
-
-    async def wait(self) -> None:
-        await asyncio.sleep(random.uniform(self._seconds / 2, self._seconds))
-        self._seconds = min(self._seconds * 2, PAUSE_SECONDS_MAX)
-
-
-def _cut(error: grpc.aio.AioRpcError | TimeoutError) -> CallError:
-    """What cut the stream, if it can go on; else the error is raised."""
-    if isinstance(error, TimeoutError):
-        return CallError(
-            "UNAVAILABLE",
-            "The service sent nothing, not even a heartbeat.",
-            code=grpc.StatusCode.UNAVAILABLE,
-        )
-    known = call_error(error)
-    reset = known.code in _RESET_CODES and not known.from_service
-    if known.code in _CUT_CODES or reset:
-        return known
-    raise known from error
-
-
-def _ended() -> CallError:
-    return CallError(
-        "UNAVAILABLE", "The service ended the stream.", code=grpc.StatusCode.UNAVAILABLE
-    )

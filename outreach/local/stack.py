@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import orjson
 
 from outreach.client import OutreachClient
+from outreach.client.connection import default_export_address
 from outreach.local.embedded import EmbeddedNats, EmbeddedPostgres, temporary_data_dir
 from outreach.local.health import http_healthy
 from outreach.local.sandbox_client import SandboxClient
@@ -44,6 +46,7 @@ class StackOptions:
         campaign_replicas: processes of the campaign service.
         sender_replicas: processes of the SMS sender.
         email_sender_replicas: processes of the email sender.
+        export_replicas: processes of the export service.
         ports: ports by listener (`campaign-1`, `sandbox`, …); the others are free ones.
         settings: environment for all services, as in `OUTREACH_ASSUMED_DELIVERED_AFTER_SECONDS`.
         knobs: the sandbox's first knobs; a data directory keeps what was set later.
@@ -59,6 +62,7 @@ class StackOptions:
     campaign_replicas: int = 1
     sender_replicas: int = 1
     email_sender_replicas: int = 1
+    export_replicas: int = 1
     ports: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     knobs: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +81,7 @@ class LocalStack:
     servers. However it is left, no process stays behind, and no file unless there is a `data_dir`.
 
     Processes, by the names that `supervisor` knows: `postgres`, `nats`, `sandbox`, `campaign-1`…,
-    `sender-sms-1`…, `sender-email-1`….
+    `sender-sms-1`…, `sender-email-1`…, `export-1`….
 
     Raises:
         StartFailed: a process did not become healthy; says which, with the end of its log.
@@ -104,8 +108,8 @@ class LocalStack:
         await self._cleanup.aclose()
 
     def client(self) -> OutreachClient:
-        """A new client of the first campaign service; close it after use."""
-        return OutreachClient(self.address, self.api_key)
+        """A new client of the first campaign service and of the first export service; close it after use."""
+        return OutreachClient(self.address, self.api_key, export_address=self.export_address)
 
     def sandbox_client(self) -> SandboxClient:
         """A new client of the sandbox's own endpoints; close it after use."""
@@ -115,6 +119,11 @@ class LocalStack:
     def address(self) -> str:
         """Where the public API is; `addresses` has one for each replica."""
         return self.addresses[0]
+
+    @property
+    def export_address(self) -> str:
+        """Where exports are; without an export service its own default."""
+        return next(iter(self.export_addresses), default_export_address(self.address))
 
     @property
     def token_key(self) -> TokenKey:
@@ -130,13 +139,18 @@ class LocalStack:
     @property
     def exports(self) -> dict[str, str]:
         """The environment with which the `outreach` command talks to this stack."""
-        return {"OUTREACH_ADDRESS": self.address, "OUTREACH_API_KEY": self.api_key}
+        return {
+            "OUTREACH_ADDRESS": self.address,
+            "OUTREACH_EXPORT_ADDRESS": self.export_address,
+            "OUTREACH_API_KEY": self.api_key,
+        }
 
     def describe(self) -> dict[str, Any]:
         """Where everything is, as data."""
         return {
             "address": self.address,
             "addresses": self.addresses,
+            "export_addresses": self.export_addresses,
             "api_key": self.api_key,
             "organisation_id": str(self.organisation_id),
             "sandbox_url": self.sandbox_url,
@@ -167,6 +181,7 @@ class LocalStack:
         specs += [self._campaign_spec(index) for index in range(options.campaign_replicas)]
         specs += [self._sender_sms_spec(index) for index in range(options.sender_replicas)]
         specs += [self._sender_email_spec(index) for index in range(options.email_sender_replicas)]
+        specs += [self._export_spec(index) for index in range(options.export_replicas)]
         self.process_names = [spec.name for spec in specs]
         self.supervisor = Supervisor(
             specs, self.log_dir, on_event=options.on_event, restart=options.restart
@@ -179,13 +194,17 @@ class LocalStack:
         internals = [f"{name}-internal" for name in campaigns]
         senders = [f"sender-sms-{n + 1}" for n in range(options.sender_replicas)]
         email_senders = [f"sender-email-{n + 1}" for n in range(options.email_sender_replicas)]
+        exports = [f"export-{n + 1}" for n in range(options.export_replicas)]
         servers = ["postgres", "nats", "nats-monitoring", "sandbox"]
         ports = StackPorts(self.data_dir / "ports.json", dict(options.ports))
-        self._ports = ports.take([*servers, *campaigns, *internals, *senders, *email_senders])
+        self._ports = ports.take(
+            [*servers, *campaigns, *internals, *senders, *email_senders, *exports]
+        )
         self.addresses = [f"{_HOST}:{self._ports[name]}" for name in campaigns]
         self._internal_addresses = [f"{_HOST}:{self._ports[name]}" for name in internals]
         self.webhook_urls = [f"http://{_HOST}:{self._ports[name]}" for name in senders]
         self.email_urls = [f"http://{_HOST}:{self._ports[name]}" for name in email_senders]
+        self.export_addresses = [f"{_HOST}:{self._ports[name]}" for name in exports]
         self.sandbox_url = f"http://{_HOST}:{self._ports['sandbox']}"
 
     def _server_specs(self) -> list[ProcessSpec]:
@@ -236,6 +255,7 @@ class LocalStack:
             "OUTREACH_CAMPAIGN_INTERNAL_HOST": _HOST,
             "OUTREACH_CAMPAIGN_INTERNAL_PORT": str(self._ports[f"{name}-internal"]),
             "OUTREACH_SECRET_KEY": self._secrets.secret_key,
+            "OUTREACH_EXPORT_ROLE_PASSWORD": self._secrets.export_role_password,
             "OUTREACH_BOOTSTRAP_ORGANISATION_NAME": _ORGANISATION_NAME,
             "OUTREACH_BOOTSTRAP_API_KEY": self._secrets.api_key,
             "OUTREACH_BOOTSTRAP_TWILIO_ACCOUNT_SID": _ACCOUNT_SID,
@@ -277,6 +297,20 @@ class LocalStack:
         }
         healthy = _http_check(self._ports[name])
         return self._service_spec(name, "services.sender_email", env, healthy, stage=2)
+
+    def _export_spec(self, index: int) -> ProcessSpec:
+        name = f"export-{index + 1}"
+        owner = urlsplit(self.postgres_dsn)
+        login = f"outreach_export:{self._secrets.export_role_password}"
+        env = {
+            "OUTREACH_EXPORT_GRPC_HOST": _HOST,
+            "OUTREACH_EXPORT_GRPC_PORT": str(self._ports[name]),
+            "OUTREACH_EXPORT_POSTGRES_DSN": owner._replace(
+                netloc=f"{login}@{owner.netloc.rpartition('@')[2]}"
+            ).geturl(),
+        }
+        healthy = _grpc_check(self.export_addresses[index])
+        return self._service_spec(name, "services.export", env, healthy, stage=2)
 
     def _sending_env(self, index: int) -> dict[str, str]:
         """What every sender needs."""

@@ -24,6 +24,7 @@ class StackSecrets:
     api_key: str
     twilio_auth_token: str
     sendgrid_api_key: str
+    export_role_password: str
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -82,6 +82,9 @@ CATALOGUE: Mapping[str, ErrorEntry] = MappingProxyType(
             WATCHER_TOO_SLOW="The watcher did not read fast enough. Watch again with its last "
             "token.",
             TEST_SENDS_BUSY="Too many test sends are under way. Try again when they have ended.",
+            EXPORTS_BUSY="Too many exports are under way. Try again in a while.",
+            EXPORT_READER_TOO_SLOW="The export was not read fast enough. Go on from what has arrived when the campaign "
+            "is final, else export anew.",
         ),
         **_entries(
             StatusCode.ABORTED,

@@ -95,6 +95,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_EXPORT_COLUMN_UNKNOWN: _ErrorReason.ValueType  # 103
     ERROR_REASON_EXPORT_OFFSET_INVALID: _ErrorReason.ValueType  # 104
     ERROR_REASON_EXPORT_CHANGED: _ErrorReason.ValueType  # 105
+    ERROR_REASON_EXPORT_READER_TOO_SLOW: _ErrorReason.ValueType  # 106
+    ERROR_REASON_EXPORTS_BUSY: _ErrorReason.ValueType  # 107
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Sent as `google.rpc.ErrorInfo.reason` without the prefix, domain `outreach`, with metadata;
@@ -174,4 +176,6 @@ ERROR_REASON_SUPPRESSION_NOT_FOUND: ErrorReason.ValueType  # 102
 ERROR_REASON_EXPORT_COLUMN_UNKNOWN: ErrorReason.ValueType  # 103
 ERROR_REASON_EXPORT_OFFSET_INVALID: ErrorReason.ValueType  # 104
 ERROR_REASON_EXPORT_CHANGED: ErrorReason.ValueType  # 105
+ERROR_REASON_EXPORT_READER_TOO_SLOW: ErrorReason.ValueType  # 106
+ERROR_REASON_EXPORTS_BUSY: ErrorReason.ValueType  # 107
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

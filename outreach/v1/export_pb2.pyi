@@ -79,7 +79,8 @@ class ExportCampaignsRequest(_message.Message):
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Of id, name, description, channel, status, run, total, waiting, queued, sending, sent, retrying, delivered,
-        assumed_delivered, failed, opted_out, cancelled, create_time, start_time, stop_time, end_time, failure_reason. Empty: all.
+        assumed_delivered, failed, opted_out, cancelled, create_time, start_time, stop_time, end_time, failure_reason. Each at
+        most once. Empty: all, in this order.
         """
 
     def __init__(
@@ -105,7 +106,7 @@ class ExportResponse(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     chunk: _builtins.bytes
-    """At most 1 MiB, in order; rows are split anywhere."""
+    """At most 1 MiB, in order; rows are split anywhere. Empty ones tell that the export goes on."""
     @_builtins.property
     def start(self) -> Global___ExportStart: ...
     @_builtins.property

@@ -30,7 +30,9 @@ class ExportServiceStub:
     RFC 3339 and UTC.
 
     Errors: as CampaignService; INVALID_ARGUMENT (EXPORT_COLUMN_UNKNOWN, EXPORT_OFFSET_INVALID); FAILED_PRECONDITION
-    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported.
+    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported; RESOURCE_EXHAUSTED
+    (EXPORTS_BUSY: try later; EXPORT_READER_TOO_SLOW: it took nothing for half a minute). A campaign that is deleted
+    meanwhile ends its export with CAMPAIGN_NOT_FOUND.
     """
 
     def __init__(self, channel):
@@ -56,7 +58,9 @@ class ExportServiceServicer:
     RFC 3339 and UTC.
 
     Errors: as CampaignService; INVALID_ARGUMENT (EXPORT_COLUMN_UNKNOWN, EXPORT_OFFSET_INVALID); FAILED_PRECONDITION
-    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported.
+    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported; RESOURCE_EXHAUSTED
+    (EXPORTS_BUSY: try later; EXPORT_READER_TOO_SLOW: it took nothing for half a minute). A campaign that is deleted
+    meanwhile ends its export with CAMPAIGN_NOT_FOUND.
     """
 
     def ExportMessages(self, request, context):
@@ -100,7 +104,9 @@ class ExportService:
     RFC 3339 and UTC.
 
     Errors: as CampaignService; INVALID_ARGUMENT (EXPORT_COLUMN_UNKNOWN, EXPORT_OFFSET_INVALID); FAILED_PRECONDITION
-    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported.
+    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported; RESOURCE_EXHAUSTED
+    (EXPORTS_BUSY: try later; EXPORT_READER_TOO_SLOW: it took nothing for half a minute). A campaign that is deleted
+    meanwhile ends its export with CAMPAIGN_NOT_FOUND.
     """
 
     @staticmethod

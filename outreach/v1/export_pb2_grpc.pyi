@@ -31,7 +31,9 @@ class ExportServiceStub:
     RFC 3339 and UTC.
 
     Errors: as CampaignService; INVALID_ARGUMENT (EXPORT_COLUMN_UNKNOWN, EXPORT_OFFSET_INVALID); FAILED_PRECONDITION
-    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported.
+    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported; RESOURCE_EXHAUSTED
+    (EXPORTS_BUSY: try later; EXPORT_READER_TOO_SLOW: it took nothing for half a minute). A campaign that is deleted
+    meanwhile ends its export with CAMPAIGN_NOT_FOUND.
     """
 
     @_typing.overload
@@ -51,7 +53,9 @@ class ExportServiceAsyncStub(ExportServiceStub):
     RFC 3339 and UTC.
 
     Errors: as CampaignService; INVALID_ARGUMENT (EXPORT_COLUMN_UNKNOWN, EXPORT_OFFSET_INVALID); FAILED_PRECONDITION
-    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported.
+    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported; RESOURCE_EXHAUSTED
+    (EXPORTS_BUSY: try later; EXPORT_READER_TOO_SLOW: it took nothing for half a minute). A campaign that is deleted
+    meanwhile ends its export with CAMPAIGN_NOT_FOUND.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -67,7 +71,9 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
     RFC 3339 and UTC.
 
     Errors: as CampaignService; INVALID_ARGUMENT (EXPORT_COLUMN_UNKNOWN, EXPORT_OFFSET_INVALID); FAILED_PRECONDITION
-    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported.
+    (EXPORT_CHANGED): the campaign is not what it was when the part before `offset_bytes` was exported; RESOURCE_EXHAUSTED
+    (EXPORTS_BUSY: try later; EXPORT_READER_TOO_SLOW: it took nothing for half a minute). A campaign that is deleted
+    meanwhile ends its export with CAMPAIGN_NOT_FOUND.
     """
 
     @_abc_1.abstractmethod

@@ -1,8 +1,7 @@
 """The composition root: settings become a running service, and an orderly end of it."""
 
 import asyncio
-import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +11,15 @@ from outreach.background import until_cancelled
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection, nats_connection
 from outreach.jetstream.topology import ensure_topology
+from outreach.permissions import CAMPAIGN_ROLES
 from outreach.postgres.migrate import migrate
-from outreach.postgres.outage import is_outage
 from outreach.postgres.pool import create_pool
 from outreach.rpc.call import Caller
 from outreach.rpc.interceptors.authentication import AuthenticationInterceptor
 from outreach.rpc.interceptors.deadline import DeadlineInterceptor
 from outreach.rpc.interceptors.internal_token import InternalTokenInterceptor
 from outreach.rpc.server import OPEN_SERVICES, RpcServer, Service
+from outreach.serving import closed, follow_health, stop_on_signals
 from outreach.tokens import TokenSigner
 from outreach.v1 import (
     attachment_pb2,
@@ -44,7 +44,7 @@ from services.campaign.delivery.look_ups import LookUps
 from services.campaign.delivery.reports import Reports
 from services.campaign.delivery.servicer import DeliveryServicer
 from services.campaign.delivery.sweepers import Sweepers, Timers
-from services.campaign.domain.permissions import CAMPAIGN_ROLES
+from services.campaign.export_role import ensure_export_role
 from services.campaign.rpc.attachments import AttachmentServicer
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
@@ -69,8 +69,6 @@ _log = structlog.get_logger(__name__)
 ESTIMATE_SECONDS_MAX = 120.0
 #: How often streams and consumers are made where they are missing: a wiped NATS comes back empty.
 TOPOLOGY_INTERVAL_SECONDS = 2.0
-#: How often health follows whether the database answers.
-HEALTH_INTERVAL_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +264,7 @@ def servers(parts: Parts) -> tuple[RpcServer, RpcServer]:
 async def serve(settings: Settings) -> None:
     """Until SIGTERM or SIGINT. Starts and serves without NATS; waits for PostgreSQL."""
     stopping = asyncio.Event()
-    _stop_on_signals(stopping)
+    stop_on_signals(stopping)
     async with (
         nats_connection(settings.nats_url.get_secret_value(), name="campaign") as nats,
         asyncio.TaskGroup() as tasks,
@@ -282,7 +280,7 @@ async def serve(settings: Settings) -> None:
             await _serve(compose(settings, pool, nats), stopping)
         finally:
             stopped.cancel()
-            await _closed(pool)
+            await closed(pool)
 
 
 async def _serve(parts: Parts, stopping: asyncio.Event) -> None:
@@ -304,7 +302,7 @@ async def _serve(parts: Parts, stopping: asyncio.Event) -> None:
             ]
             for server in listening:
                 await server.start()
-            health = _follow_health(parts.pool, listening)
+            health = follow_health(parts.pool, listening)
             background.append(tasks.create_task(until_cancelled("health", health)))
             await stopping.wait()
             _log.info("draining")
@@ -327,20 +325,12 @@ async def _started_pool(settings: Settings) -> Pool:
         connections_max=settings.campaign_postgres_connections_max,
     )
     try:
+        await ensure_export_role(pool, settings.export_role_password)
         await bootstrap(pool, settings, settings.secrets())
     except BaseException:
         pool.terminate()
         raise
     return pool
-
-
-async def _closed(pool: Pool) -> None:
-    """Give connections back, but not for longer than a moment: PostgreSQL may be gone."""
-    try:
-        async with asyncio.timeout(2):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()
 
 
 async def keep_topology(nats: NatsConnection) -> None:
@@ -353,36 +343,6 @@ async def keep_topology(nats: NatsConnection) -> None:
             except NATS_FAULTS as error:
                 _log.warning("topology waits for nats", error=type(error).__name__)
         await asyncio.sleep(TOPOLOGY_INTERVAL_SECONDS)
-
-
-async def _follow_health(pool: Pool, listening: Sequence[RpcServer]) -> None:
-    """Not serving while the database does not answer."""
-    serving = True
-    while True:
-        await asyncio.sleep(HEALTH_INTERVAL_SECONDS)
-        answers = await _answers(pool)
-        if answers != serving:
-            serving = answers
-            _log.warning("health changed", serving=serving)
-            for server in listening:
-                await server.set_serving(serving=serving)
-
-
-async def _answers(pool: Pool) -> bool:
-    try:
-        async with asyncio.timeout(HEALTH_INTERVAL_SECONDS):
-            await pool.fetchval("SELECT 1")
-    except Exception as error:
-        if not is_outage(error):
-            raise
-        return False
-    return True
-
-
-def _stop_on_signals(stopping: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
 
 
 async def _purge(connection: Connection) -> None:

@@ -133,6 +133,12 @@ class Settings(BaseSettings):
         description="Size of all attachments of a campaign together.",
     )
 
+    export_role_password: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Makes the role `outreach_export`, which the export service reads by, with this password; "
+        "none: an administrator makes it.",
+    )
     bootstrap_organisation_name: str | None = Field(
         default=None,
         description="An organisation that is set up at the start; its id follows from its name.",
@@ -181,6 +187,14 @@ class Settings(BaseSettings):
         gt=0,
         description="The pace of its emails; none: as fast as SendGrid takes them.",
     )
+
+    @field_validator("export_role_password")
+    @classmethod
+    def _stays_as_it_is(cls, value: SecretStr | None) -> SecretStr | None:
+        # PostgreSQL puts a password through SASLprep, which leaves these characters alone.
+        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("use letters, digits and other visible ASCII characters")
+        return value
 
     @field_validator("bootstrap_sendgrid_api_key")
     @classmethod

@@ -17,6 +17,7 @@ from outreach.organisations import organisation_id
 from outreach.sending.attempt_token import TokenKey
 from outreach.wheel_binary import wheel_binary
 from scripts.service_settings import Setting, settings_classes
+from services.campaign.export_role import ROLE
 from services.campaign.settings import Settings
 from services.sender_email.webhooks import EVENTS_PATH
 from services.sender_sms.form import INBOUND_PATH
@@ -109,6 +110,15 @@ def test_the_senders_reach_the_internal_port_of_the_campaign_service() -> None:
             assert address == f"campaign:{campaign['OUTREACH_CAMPAIGN_INTERNAL_PORT']}"
     internal = campaign["OUTREACH_CAMPAIGN_INTERNAL_PORT"]
     assert not any(port.endswith(f":{internal}") for port in SERVICES["campaign"]["ports"])
+
+
+def test_exports_are_read_by_the_role_that_the_campaign_service_makes() -> None:
+    dsn = SERVICES["export"]["environment"]["OUTREACH_EXPORT_POSTGRES_DSN"]
+    password = SERVICES["campaign"]["environment"]["OUTREACH_EXPORT_ROLE_PASSWORD"]
+    owner = SERVICES["campaign"]["environment"]["OUTREACH_POSTGRES_DSN"]
+    assert dsn.startswith(f"postgres://{ROLE}:{password}@")
+    assert dsn.rpartition("@")[2] == owner.rpartition("@")[2]
+    assert VARIABLE.findall(dsn) == ["OUTREACH_EXPORT_ROLE_PASSWORD"], "not the owner's password"
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -261,6 +271,7 @@ def test_a_channel_runs_with_its_profile() -> None:
         "postgres": None,
         "nats": None,
         "campaign": None,
+        "export": None,
         "sender-sms": ["sms"],
         "sender-email": ["email"],
         "sandbox": ["sandbox"],

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -40,11 +41,15 @@ def dot_env() -> dict[str, str]:
 @pytest.fixture
 def adapt(dot_env: dict[str, str], tmp_path: Path, database_dsn: str) -> Adapt:
     """A value of the compose file as it is on this machine: variables, hosts, ports, directories."""
-    listeners = ("4222", "8222", "50051", "50052", "8081", "8082", "8090")
+    listeners = ("4222", "8222", "50051", "50052", "50053", "8081", "8082", "8090")
     ports = {port: str(free_port()) for port in listeners}
 
     def adapted(value: str) -> str:
         value = VARIABLE.sub(lambda found: dot_env[found[1]], value)
+        if value.startswith("postgres://outreach_export:"):
+            login, _, _ = value.removeprefix("postgres://").partition("@")
+            owner = urlsplit(database_dsn)
+            return owner._replace(netloc=f"{login}@{owner.netloc.rpartition('@')[2]}").geturl()
         if value.startswith("postgres://"):
             return database_dsn
         if value in ports:
@@ -124,6 +129,7 @@ async def test_the_services_run_as_the_compose_file_says(
         _nats(adapt, tmp_path),
         _service("sandbox", adapt, stage=1),
         _service("campaign", adapt, stage=1),
+        _service("export", adapt, stage=2),
         _service("sender-sms", adapt, stage=2),
         _service("sender-email", adapt, stage=2),
     ]
@@ -135,7 +141,8 @@ async def test_the_services_run_as_the_compose_file_says(
     getattr(email, "from").address = "campaigns@outreach.example"
     async with Supervisor(specs, tmp_path / "log", restart=False):
         address = f"127.0.0.1:{adapt('50051')}"
-        async with OutreachClient(address, dot_env["OUTREACH_BOOTSTRAP_API_KEY"]) as client:
+        key, exports = dot_env["OUTREACH_BOOTSTRAP_API_KEY"], f"127.0.0.1:{adapt('50053')}"
+        async with OutreachClient(address, key, export_address=exports) as client:
             by_sms = await client.create_campaign(
                 name="Spring", channel=CHANNEL_SMS, sms=SmsContent(body="Hello {{name}}")
             )
@@ -144,4 +151,7 @@ async def test_the_services_run_as_the_compose_file_says(
             )
             await _run(client, by_sms, b"phone,name\n+14155550101,Ada\n")
             await _run(client, by_email, b"email,name\nada@example.org,Ada\n")
+            export = client.export_messages(by_email.id, columns=["recipient", "status"])
+            data = b"".join([chunk async for chunk in export])
+            assert data == b'recipient,status\r\n"ada@example.org",DELIVERED\r\n'
     assert list((tmp_path / "journal").iterdir()) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import services.campaign
+import services
 from scripts.proto_sources import Block, Item, blocks
 
 PUBLIC = blocks("outreach.v1")
@@ -94,8 +94,7 @@ def test_the_rpcs_are_these() -> None:
 
 
 def _servicers() -> Iterator[type]:
-    package = services.campaign
-    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+    for info in pkgutil.walk_packages(services.__path__, f"{services.__name__}."):
         if info.name.endswith("__main__"):
             continue
         module = importlib.import_module(info.name)

@@ -1,4 +1,4 @@
-"""Who may do what (product rules: "Who may do what"). Pure."""
+"""Who may do what (product rules: "Who may do what"), as far as several services ask it."""
 
 from outreach.vocabulary import Role
 

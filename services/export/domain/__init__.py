@@ -1,0 +1,1 @@
+"""What a CSV file of an export is. Pure: values in, values out."""

@@ -1,0 +1,1 @@
+"""ExportService on the wire."""
