@@ -289,6 +289,14 @@ WITH due AS (
     FROM together
     WHERE u.campaign_id = $1 AND u.number = together.number
     RETURNING u.number, u.attempt
+), earlier AS (
+    -- Messages of attempts that a retry has followed: to this recipient too, and none of them is this attempt's.
+    SELECT l.number, array_agg(a.provider_message_id) AS ids
+    FROM leased l
+    JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
+    JOIN contact same ON same.campaign_id = $1 AND same.recipient_hash = c.recipient_hash
+    JOIN message_attempt a ON a.campaign_id = $1 AND a.number = same.number AND a.provider_message_id IS NOT NULL
+    GROUP BY l.number
 ), twins AS (
     SELECT l.number,
            array_agg(other.provider_message_id) FILTER (WHERE other.provider_message_id IS NOT NULL) AS ids,
@@ -303,11 +311,12 @@ WITH due AS (
     GROUP BY l.number
 )
 SELECT l.number, l.attempt, c.recipient, c.recipient_hash, c.variables, m.claim_time,
-       coalesce(t.ids, '{}') AS other_provider_message_ids
+       coalesce(t.ids, '{}') || coalesce(e.ids, '{}') AS other_provider_message_ids
 FROM leased l
 JOIN message m ON m.campaign_id = $1 AND m.number = l.number AND m.attempt = l.attempt AND m.status = 3
 JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
 LEFT JOIN twins t ON t.number = l.number
+LEFT JOIN earlier e ON e.number = l.number
 WHERE t.under_way IS NOT TRUE
 ORDER BY m.claim_time, l.number
 
