@@ -23,5 +23,5 @@ class Stop:
         try:
             raw = orjson.loads(data)
             return cls(UUID(raw["campaign_id"]), int(raw["run"]))
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError("not a stop") from error

@@ -461,6 +461,18 @@ async def test_look_ups_leave_out_what_an_earlier_attempt_became(
     assert list(attempt.other_provider_message_ids) == ["SM1"]
 
 
+async def test_claims_say_what_is_tried_once_more(service: Service, tenant: Tenant) -> None:
+    runs = await begun(service, tenant, 3)
+    attempts = await runs.claim(2)
+    await runs.stop()
+    await runs.cancel()
+    await runs.fail({1: attempts[1]})
+    await runs.deliver({2: attempts[2]})
+    await runs.retry(statuses=[FAILED, CANCELLED])
+    claimed = await runs.delivery.claim(runs.running, 10, run=2)
+    assert {m.number: m.is_retry for m in claimed.messages} == {1: True, 3: False}
+
+
 async def test_an_emails_sender_is_checked_again(service: Service) -> None:
     tenant = await service.tenant(channels=[Channel.EMAIL])
     content = campaign_pb2.EmailContent(

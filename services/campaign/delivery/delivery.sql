@@ -14,7 +14,10 @@ FOR NO KEY UPDATE
 
 -- name: claim_messages
 WITH picked AS (
-    SELECT m.number, c.recipient, c.recipient_hash, c.variables, s.recipient_hash IS NOT NULL AS suppressed
+    SELECT m.number, c.recipient, c.recipient_hash, c.variables, s.recipient_hash IS NOT NULL AS suppressed,
+           $5::int > 1 AND EXISTS (
+               SELECT FROM message_attempt a WHERE a.campaign_id = m.campaign_id AND a.number = m.number
+           ) AS is_retry
     FROM message m
     JOIN contact c ON c.campaign_id = m.campaign_id AND c.number = m.number
     LEFT JOIN suppression s
@@ -33,7 +36,7 @@ SET status = CASE WHEN p.suppressed THEN 9 ELSE 3 END,
     provider_message_id = NULL, provider_code = NULL, segments = 0
 FROM picked p
 WHERE m.campaign_id = $1 AND m.number = p.number
-RETURNING m.number, m.attempt, m.status, p.recipient, p.recipient_hash, p.variables
+RETURNING m.number, m.attempt, m.status, p.recipient, p.recipient_hash, p.variables, p.is_retry
 
 -- name: apply_reports
 -- $9: permitted edges as source * 100 + target; a FAILED source with a reason as reason * 10000 + 800 + target.
