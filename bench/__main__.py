@@ -14,6 +14,8 @@ FULL = (
     ("bench.email_rate", "100000", "3"),
     ("bench.event_intake", "200000", "1000"),
     ("bench.memory", "10000", "300000"),
+    ("bench.stop_latency", "50"),
+    ("bench.retry_rate", "300000"),
 )
 QUICK = (
     ("bench.contact_csv", "30000"),
@@ -21,6 +23,8 @@ QUICK = (
     ("bench.email_rate", "20000", "1"),
     ("bench.event_intake", "50000", "1000"),
     ("bench.memory", "2000", "10000"),
+    ("bench.stop_latency", "5"),
+    ("bench.retry_rate", "30000"),
 )
 
 

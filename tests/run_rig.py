@@ -9,6 +9,7 @@ from uuid import UUID
 from outreach.internal.v1 import delivery_pb2 as pb
 from outreach.v1 import campaign_pb2, message_pb2
 from outreach.v1.campaign_pb2 import MessageNumbers, RetryFilter
+from outreach.v1.failure_reason_pb2 import FailureReason as FailureReasonProto
 from outreach.vocabulary import FailureReason, MessageStatus
 from tests.campaign_data import Running, statuses
 from tests.campaign_service import Service, Tenant
@@ -56,7 +57,8 @@ class Runs:
             fields["numbers"] = MessageNumbers(numbers=numbers)
         else:
             fields["filter"] = RetryFilter(
-                statuses=statuses or (), failure_reasons=[int(reason) for reason in reasons]
+                statuses=statuses or (),
+                failure_reasons=[FailureReasonProto.ValueType(reason) for reason in reasons],
             )
         request = campaign_pb2.RetryMessagesRequest(campaign_id=self.id, **fields)
         answer: campaign_pb2.RetryMessagesResponse = await self.tenant.call(

@@ -33,6 +33,7 @@ SMS = Knobs(
     latency_ms=5,
     failed_codes={30003: 0.04, 30008: 0.02, 30005: 0.02},
     rejected_codes={21211: 0.01, 21612: 0.01, 21610: 0.01},
+    callback_statuses=(),
     callback_delay_ms_min=50,
     callback_delay_ms_max=300,
 )

@@ -23,11 +23,12 @@ async def held(rig: Rig, count: int) -> asyncio.Event:
 
 
 async def test_a_stop_hands_back_what_has_not_begun(nats_url: str, tmp_path: Path) -> None:
-    limits = {
-        "sender_sms_concurrency_start": CONCURRENCY,
-        "sender_sms_concurrency_max": CONCURRENCY,
-    }
-    async with sender_rig(nats_url, tmp_path, **limits) as rig:
+    async with sender_rig(
+        nats_url,
+        tmp_path,
+        sender_sms_concurrency_start=CONCURRENCY,
+        sender_sms_concurrency_max=CONCURRENCY,
+    ) as rig:
         answer = await held(rig, 100)
         rig.campaign.stopped = True
         await rig.jobs.tell_raw_stop(b"not a stop")
@@ -58,11 +59,12 @@ async def test_a_stop_of_another_run_changes_nothing(nats_url: str, tmp_path: Pa
 
 async def test_the_next_claim_tells_it_too(nats_url: str, tmp_path: Path) -> None:
     """Core NATS keeps nothing: a stop may be missed."""
-    limits = {
-        "sender_sms_concurrency_start": CONCURRENCY,
-        "sender_sms_concurrency_max": CONCURRENCY,
-    }
-    async with sender_rig(nats_url, tmp_path, **limits) as rig:
+    async with sender_rig(
+        nats_url,
+        tmp_path,
+        sender_sms_concurrency_start=CONCURRENCY,
+        sender_sms_concurrency_max=CONCURRENCY,
+    ) as rig:
         answer = await held(rig, 100)
         rig.campaign.stopped = True
         claims = rig.campaign.claims
@@ -79,8 +81,9 @@ async def test_the_next_claim_tells_it_too(nats_url: str, tmp_path: Path) -> Non
 
 
 async def test_emails_that_lie_ready_are_handed_back(nats_url: str, tmp_path: Path) -> None:
-    limits = {"sender_email_concurrency_start": 1, "sender_email_concurrency_max": 1}
-    async with sender_email_rig(nats_url, tmp_path, **limits) as rig:
+    async with sender_email_rig(
+        nats_url, tmp_path, sender_email_concurrency_start=1, sender_email_concurrency_max=1
+    ) as rig:
         await rig.sandbox.set(latency_ms=1_500)
         await rig.send(3_000)
         await eventually(
