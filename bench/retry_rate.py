@@ -54,12 +54,17 @@ async def put(connection: asyncpg.Connection, campaign_id: UUID, status: Message
     return seconds
 
 
-async def stopped(client: OutreachClient, campaign_id: str) -> None:
+async def stopped(client: OutreachClient, campaign_id: str) -> float:
+    """Stop it; the seconds until nothing is queued any more."""
+    began = time.perf_counter()
     await client.stop_campaign(campaign_id)
+    seconds = 0.0
     while True:
         campaign = await client.get_campaign(campaign_id)
+        if not seconds and not campaign.counts.queued:
+            seconds = time.perf_counter() - began
         if campaign.status != campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS:
-            return
+            return seconds
         await asyncio.sleep(0.1)
 
 
@@ -71,6 +76,7 @@ async def main(messages: int) -> None:
         try:
             print(
                 f"{'from':>10} {'messages':>9} {'bare UPDATE s':>14} {'retry s':>8} {'rows/s':>9}"
+                f" {'all stopped s':>14}"
             )
             for status in (MessageStatus.FAILED, MessageStatus.CANCELLED):
                 bare_seconds = await put(connection, UUID(campaign.id), status)
@@ -82,12 +88,12 @@ async def main(messages: int) -> None:
                 )
                 seconds = time.perf_counter() - began
                 assert answer.retried == messages
+                stop_seconds = await stopped(client, campaign.id)
                 print(
                     f"{status.name:>10} {answer.retried:>9,} {bare_seconds:>14.1f} {seconds:>8.1f}"
-                    f" {answer.retried / seconds:>9,.0f}",
+                    f" {answer.retried / seconds:>9,.0f} {stop_seconds:>14.1f}",
                     flush=True,
                 )
-                await stopped(client, campaign.id)
         finally:
             await connection.close()
 

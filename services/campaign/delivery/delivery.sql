@@ -165,7 +165,7 @@ WHERE id = $1 AND run = $5 AND failure_reason IS NULL AND holds_channel
 UPDATE message m
 SET status = 10, update_time = now()
 FROM (
-    SELECT number FROM message WHERE campaign_id = $1 AND status = 2 ORDER BY number LIMIT $2
+    SELECT number FROM message WHERE campaign_id = $1 AND status = 2 AND number > $3 ORDER BY number LIMIT $2
 ) AS picked
 WHERE m.campaign_id = $1 AND m.number = picked.number
 RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 0::smallint AS failure_reason

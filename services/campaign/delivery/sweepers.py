@@ -201,10 +201,17 @@ class Sweepers:
             await self._nats.jetstream.publish(subject, job.encode(), timeout=5.0)
 
     async def cancel_queued(self) -> None:
-        """What was queued when a run was stopped or failed, batch by batch."""
+        """What was queued when a run was stopped or failed, batch by batch.
+
+        Each goes on where the one before ended, so that the cancelled ones are not read again and again; what is handed
+        back behind it is found by the next look.
+        """
         for campaign_id in await self._campaigns("campaigns_to_cancel"):
-            while await self._change(campaign_id, "cancel_queued", CANCEL_BATCH_MESSAGES_MAX):
-                continue
+            after = 0
+            while moves := await self._change(
+                campaign_id, "cancel_queued", CANCEL_BATCH_MESSAGES_MAX, after
+            ):
+                after = max(move.number for move in moves)
 
     async def keep_house(self) -> None:
         """Rows that are kept for a limited time."""
@@ -255,21 +262,21 @@ class Sweepers:
     async def _campaigns(self, query: str, *arguments: float) -> list[UUID]:
         return [row["id"] for row in await self._pool.fetch(QUERIES[query], *arguments)]
 
-    async def _change(self, campaign_id: UUID, query: str, *arguments: object) -> int:
-        """One statement that moves messages, in one transaction; returns how many moved."""
+    async def _change(self, campaign_id: UUID, query: str, *arguments: object) -> list[Move]:
+        """One statement that moves messages, in one transaction; returns what moved."""
         async with self._pool.acquire() as connection, connection.transaction():
             campaign = await lock_campaign(connection, campaign_id)
             if campaign is None or not _still_applies(query, campaign):
-                return 0
+                return []
             moves: list[Move] = moves_of(
                 await connection.fetch(QUERIES[query], campaign_id, *arguments)
             )
             if not moves:
-                return 0
+                return []
             revision = await record_changes(connection, campaign, moves)
         await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
         log.info(query, campaign_id=str(campaign_id), messages=len(moves))
-        return len(moves)
+        return moves
 
 
 def _still_applies(query: str, campaign: LockedCampaign) -> bool:
