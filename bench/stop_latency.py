@@ -24,7 +24,7 @@ from outreach.v1 import campaign_pb2, message_pb2
 CONTACTS = 20_000
 #: With less left another campaign is made, so that none ends before it is stopped.
 CONTACTS_LEFT_MIN = 8_000
-#: The moment of the stop, after the run or the retry.
+#: The moment of the stop, after the run's first request.
 RUNNING_SECONDS = (0.3, 1.0)
 AIM_MS = 300.0
 
@@ -45,9 +45,18 @@ async def ended(client: OutreachClient, campaign_id: str) -> campaign_pb2.Campai
         await asyncio.sleep(0.05)
 
 
-async def last_seconds(session: aiohttp.ClientSession, url: str) -> float:
-    async with session.get(f"{url}/last") as answer:
+async def told(session: aiohttp.ClientSession, url: str) -> float:
+    async with session.get(url) as answer:
         return float(await answer.read())
+
+
+async def running(session: aiohttp.ClientSession, url: str, before: float) -> None:
+    """Wait until something is sent."""
+    for _ in range(1_000):
+        if await told(session, f"{url}/count") > before:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("nothing was sent for 20 s")
 
 
 async def main(stops: int) -> None:
@@ -73,12 +82,13 @@ async def main(stops: int) -> None:
                     accepted_disclaimer_version=version,
                     statuses=[message_pb2.MESSAGE_STATUS_CANCELLED],
                 )
+            await running(session, url, await told(session, f"{url}/count"))
             await asyncio.sleep(chance.uniform(*RUNNING_SECONDS))
             stopping = time.monotonic()
             await client.stop_campaign(campaign.id)
             acknowledged = time.monotonic()
             campaign = await ended(client, campaign.id)
-            latencies.append((await last_seconds(session, url) - acknowledged) * 1_000)
+            latencies.append((await told(session, f"{url}/last") - acknowledged) * 1_000)
             left = campaign.counts.cancelled
             sent = campaign.counts.total - left
             call_ms = (acknowledged - stopping) * 1_000
