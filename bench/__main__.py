@@ -15,6 +15,8 @@ FULL = (
     ("bench.event_intake", "200000", "1000"),
     ("bench.export_rate", "10000", "1000000"),
     ("bench.memory", "10000", "300000"),
+    ("bench.stop_latency", "50"),
+    ("bench.retry_rate", "300000"),
 )
 QUICK = (
     ("bench.contact_csv", "30000"),
@@ -23,6 +25,8 @@ QUICK = (
     ("bench.event_intake", "50000", "1000"),
     ("bench.export_rate", "10000", "100000"),
     ("bench.memory", "2000", "10000"),
+    ("bench.stop_latency", "5"),
+    ("bench.retry_rate", "30000"),
 )
 
 

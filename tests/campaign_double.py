@@ -33,6 +33,7 @@ class Message:
     claim_time: datetime | None = None
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
     last: delivery_pb2.Report | None = None
+    is_retry: bool = False
 
 
 _STATUS_OF = {
@@ -87,6 +88,8 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
         self.acknowledge = asyncio.Event()
         self.acknowledge.set()
         self.lose_claim_answers = 0
+        #: Nothing is granted any more.
+        self.stopped = False
         self.unknown_due: list[delivery_pb2.UnknownAttempt] = []
         self.keep_batches = True
         self.attachments: dict[str, bytes] = {}
@@ -181,7 +184,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
         self.claims += 1
         result = delivery_pb2.ClaimResult(claim_id=request.claim_id, content_hash="hash")
         result.send_window.seconds = self.window_seconds
-        if self.failures:
+        if self.failures or self.stopped:
             result.state = delivery_pb2.CLAIM_STATE_NOT_RUNNING
             return result
         assert request.campaign_id == str(self.campaign_id)
@@ -203,6 +206,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
                 recipient=message.recipient,
                 values=message.values,
                 recipient_hash=hash_of(message.recipient),
+                is_retry=message.is_retry,
             )
         return result
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -26,6 +26,7 @@ from outreach.v1 import (
     contact_pb2_grpc,
     message_pb2_grpc,
 )
+from outreach.vocabulary import Channel
 from services.campaign.contacts.errors import ContactLimits
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
@@ -143,6 +144,10 @@ async def contact_rig(dsn: str, limits: ContactLimits | None = None) -> AsyncIte
         await pool.close()
 
 
+async def _no_sender(channel: Channel, campaign_id: UUID, run: int) -> None:
+    """Nobody sends here."""
+
+
 def _server(pool: Any, wakes: Wakes, limits: ContactLimits) -> RpcServer:
     tokens = PageTokens(TokenSigner([b"a key for tests"]))
     campaigns = CampaignServicer(
@@ -151,6 +156,7 @@ def _server(pool: Any, wakes: Wakes, limits: ContactLimits) -> RpcServer:
         wakeups=wakes,
         compiler=TemplateCompiler(),
         on_run=lambda: None,
+        on_stop=_no_sender,
     )
     contacts = ContactServicer(
         pool, page_tokens=tokens, wakeups=wakes, terms=ImportTerms(RECIPIENT_KEY, limits)

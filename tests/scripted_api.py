@@ -120,6 +120,16 @@ class ScriptedApi(
         await self._begin(request, context)
         return self.campaign
 
+    async def StopCampaign(self, request: Any, context: Any) -> campaign_pb2.Campaign:
+        await self._begin(request, context)
+        return self.campaign
+
+    async def RetryMessages(self, request: Any, context: Any) -> campaign_pb2.RetryMessagesResponse:
+        await self._begin(request, context)
+        return campaign_pb2.RetryMessagesResponse(
+            campaign=self.campaign, retried=1_200, not_retryable=3
+        )
+
     async def ListCampaigns(self, request: Any, context: Any) -> campaign_pb2.ListCampaignsResponse:
         await self._begin(request, context)
         page = int(request.page_token or 0)
@@ -237,6 +247,33 @@ class ScriptedApi(
     async def GetMessage(self, request: Any, context: Any) -> message_pb2.Message:
         await self._begin(request, context)
         return _message(request.number)
+
+    async def GetMessageTimeline(self, request: Any, context: Any) -> message_pb2.MessageTimeline:
+        await self._begin(request, context)
+        message = _message(request.number)
+        failed = message_pb2.MESSAGE_STATUS_FAILED
+        unreachable = failure_reason_pb2.FAILURE_REASON_UNREACHABLE
+        return message_pb2.MessageTimeline(
+            message=message,
+            attempts=[
+                message_pb2.MessageAttempt(
+                    attempt=1,
+                    run=1,
+                    status=failed,
+                    failure_reason=unreachable,
+                    provider_code="30003",
+                    provider_message_id="SM-1",
+                ),
+                message_pb2.MessageAttempt(
+                    attempt=2, run=2, status=message_pb2.MESSAGE_STATUS_DELIVERED
+                ),
+            ],
+            changes=[
+                message_pb2.StatusChange(status=message_pb2.MESSAGE_STATUS_QUEUED),
+                message_pb2.StatusChange(status=failed, failure_reason=unreachable, attempt=1),
+            ],
+            sms_text="Hi Ada [1], {{city}}",
+        )
 
     async def ListMessages(self, request: Any, context: Any) -> message_pb2.ListMessagesResponse:
         await self._begin(request, context)

@@ -17,7 +17,8 @@ from nats.js.errors import NotFoundError
 from pydantic import SecretStr
 
 from outreach.jetstream.jobs import Job, JobKind
-from outreach.jetstream.topology import job_subject
+from outreach.jetstream.stops import Stop
+from outreach.jetstream.topology import job_subject, stops_subject
 from outreach.vocabulary import Channel
 from services.sender_sms.app import serve
 from services.sender_sms.settings import SenderSmsSettings
@@ -90,6 +91,18 @@ class Jobs:
             jetstream = connection.jetstream()
             subject = job_subject(self._channel, self._organisation_id, self._campaign_id)
             await jetstream.publish(subject, payload)
+        finally:
+            await connection.close()
+
+    async def tell_stop(self, run: int = 1) -> None:
+        """As the campaign service does after a stop."""
+        await self.tell_raw_stop(Stop(self._campaign_id, run).encode())
+
+    async def tell_raw_stop(self, payload: bytes) -> None:
+        connection = await nats.connect(self._nats_url)
+        try:
+            await connection.publish(stops_subject(self._channel), payload)
+            await connection.flush()
         finally:
             await connection.close()
 

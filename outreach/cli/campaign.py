@@ -245,7 +245,7 @@ def run(
     session = Session(address, api_key, json)
     disclaimer = session.call(lambda client: client.get_disclaimer())
     if not accept_disclaimer:
-        _ask_disclaimer(session, disclaimer)
+        ask_disclaimer(session, disclaimer)
     campaign = session.call(
         lambda client: client.run_campaign(
             campaign_id,
@@ -255,7 +255,7 @@ def run(
         )
     )
     if watch and not check:
-        _follow(session, campaign_id)
+        follow_campaign(session, campaign_id)
     elif json:
         print_json(as_data(campaign))
     elif check:
@@ -280,7 +280,7 @@ def watch(
     json: Json = False,
 ) -> None:
     """Follow a campaign live until it is final. With --json: one line a change."""
-    _follow(
+    follow_campaign(
         Session(address, api_key, json),
         campaign_id,
         resume_token=resume_token,
@@ -348,7 +348,8 @@ def estimate(
         answers.print(render.estimate_view(answer))
 
 
-def _ask_disclaimer(session: Session, disclaimer: campaign_pb2.Disclaimer) -> None:
+def ask_disclaimer(session: Session, disclaimer: campaign_pb2.Disclaimer) -> None:
+    """Show it and ask; ends the command unless somebody is there who accepts it."""
     if session.interactive:
         say("By running this campaign you declare:", style="bold")
         for number, point in enumerate(disclaimer.points, start=1):
@@ -365,7 +366,7 @@ def _ask_disclaimer(session: Session, disclaimer: campaign_pb2.Disclaimer) -> No
     )
 
 
-def _follow(
+def follow_campaign(
     session: Session,
     campaign_id: str,
     *,

@@ -7,7 +7,7 @@ from importlib.metadata import version as distribution_version
 import grpc
 import typer
 
-from outreach.cli import attachments, campaign, contacts, exports, local, messages, test_sends
+from outreach.cli import attachments, campaign, contacts, exports, local, messages, runs, test_sends
 from outreach.cli.output import answers, print_json
 from outreach.cli.session import Json
 
@@ -24,6 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+campaign.app.command()(runs.stop)
+campaign.app.command()(runs.retry)
 campaign.app.command("test-send")(test_sends.send)
 campaign.app.command("test-show")(test_sends.show)
 app.add_typer(campaign.app, name="campaign")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from outreach.cli import names, render
+from outreach.cli import names, render, timelines
 from outreach.cli.campaign import CampaignId
 from outreach.cli.output import answers, as_data, print_json, say
 from outreach.cli.session import DEFAULT_ADDRESS, Address, ApiKey, Json, Session
@@ -14,11 +14,6 @@ from outreach.client import OutreachClient
 from outreach.v1 import message_pb2
 
 app = typer.Typer(no_args_is_help=True, help="A campaign's messages: one a contact.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `list` a sub-command while it is the only one."""
 
 
 @app.command("list")
@@ -69,3 +64,21 @@ def list_(
             say(f"The first {limit}; --limit 0 for all.", style="dim")
     else:
         say("No messages.")
+
+
+@app.command()
+def show(
+    campaign_id: CampaignId,
+    number: Annotated[int, typer.Argument(min=1, help="The message's number in the campaign.")],
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = "",
+    json: Json = False,
+) -> None:
+    """Show one message: every attempt, every change of its status, and what its recipient gets."""
+    timeline = Session(address, api_key, json).call(
+        lambda client: client.get_message_timeline(campaign_id, number)
+    )
+    if json:
+        print_json(as_data(timeline))
+    else:
+        answers.print(timelines.timeline_view(timeline))

@@ -16,6 +16,8 @@ COMMANDS: Mapping[campaign_pb2.CampaignAction.ValueType, str] = {
     campaign_pb2.CAMPAIGN_ACTION_UPDATE: "campaign update",
     campaign_pb2.CAMPAIGN_ACTION_IMPORT_CONTACTS: "contacts upload",
     campaign_pb2.CAMPAIGN_ACTION_RUN: "campaign run",
+    campaign_pb2.CAMPAIGN_ACTION_STOP: "campaign stop",
+    campaign_pb2.CAMPAIGN_ACTION_RETRY: "campaign retry",
 }
 
 Number = TypeVar("Number", bound=int)

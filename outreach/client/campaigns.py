@@ -10,12 +10,14 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from outreach.client.connection import Connection, new_request_id
 from outreach.v1 import campaign_pb2, campaign_pb2_grpc
 from outreach.v1.channel_pb2 import CHANNEL_SMS, CHANNEL_UNSPECIFIED, Channel
+from outreach.v1.failure_reason_pb2 import FailureReason
+from outreach.v1.message_pb2 import MessageStatus
 
 _PAGE_SIZE_MAX = 200
 
 
 class CampaignCalls(Connection):
-    """Create, look at, change and run campaigns.
+    """Create, look at, change, run, stop and retry campaigns.
 
     Every call raises `CallError`; which reasons a call can have is in `campaign.proto`. Mutating
     calls make a `request_id` unless one is given, and repeat themselves with it.
@@ -177,6 +179,60 @@ class CampaignCalls(Connection):
             validate_only=validate_only,
         )
         return await self._call(self._campaigns.RunCampaign, request)
+
+    async def stop_campaign(
+        self, campaign_id: str, *, etag: str = "", request_id: str | None = None
+    ) -> campaign_pb2.Campaign:
+        """End the sending at once.
+
+        What no request to the provider has begun for is cancelled, in batches; what was handed over
+        goes on to its end. With an `etag` the stop is refused when the campaign is not that one any
+        more.
+        """
+        request = campaign_pb2.StopCampaignRequest(
+            id=campaign_id, request_id=request_id or new_request_id(), etag=etag
+        )
+        return await self._call(self._campaigns.StopCampaign, request)
+
+    async def retry_messages(
+        self,
+        campaign_id: str,
+        *,
+        accepted_disclaimer_version: str,
+        numbers: Sequence[int] | None = None,
+        statuses: Sequence[MessageStatus.ValueType] = (),
+        failure_reasons: Sequence[FailureReason.ValueType] = (),
+        force: bool = False,
+        etag: str = "",
+        validate_only: bool = False,
+        request_id: str | None = None,
+    ) -> campaign_pb2.RetryMessagesResponse:
+        """Queue messages again that failed or were cancelled, as a new run.
+
+        Either these `numbers`, each of which must be one that may be retried, or all that match:
+        FAILED ones unless `statuses` says otherwise, of any of `failure_reasons` when there are some.
+        The CANCELLED ones resume a stopped campaign. What a retry makes no sense for is left out and
+        counted, unless `force`d; with UNCONFIRMED a recipient may then get the message twice.
+        """
+        request = campaign_pb2.RetryMessagesRequest(
+            campaign_id=campaign_id,
+            request_id=request_id or new_request_id(),
+            accepted_disclaimer_version=accepted_disclaimer_version,
+            etag=etag,
+            validate_only=validate_only,
+            force=force,
+        )
+        if numbers is not None:
+            request.numbers.CopyFrom(campaign_pb2.MessageNumbers(numbers=numbers))
+        else:
+            request.filter.CopyFrom(
+                campaign_pb2.RetryFilter(statuses=statuses, failure_reasons=failure_reasons)
+            )
+        return await self._call(
+            self._campaigns.RetryMessages,
+            request,
+            timeout_seconds=self.timeouts.retry_messages_seconds,
+        )
 
     async def preview_campaign(
         self,

@@ -20,6 +20,13 @@ class MessageCalls(Connection):
         request = message_pb2.GetMessageRequest(campaign_id=campaign_id, number=number)
         return await self._call(self._messages.GetMessage, request)
 
+    async def get_message_timeline(
+        self, campaign_id: str, number: int
+    ) -> message_pb2.MessageTimeline:
+        """One message with its attempts, the changes of its status, and what its recipient gets."""
+        request = message_pb2.GetMessageTimelineRequest(campaign_id=campaign_id, number=number)
+        return await self._call(self._messages.GetMessageTimeline, request)
+
     async def list_messages(
         self,
         campaign_id: str,

@@ -85,6 +85,11 @@ def event_subject(organisation_id: UUID, campaign_id: UUID) -> str:
     return f"outreach.events.{organisation_id}.{campaign_id}"
 
 
+def stops_subject(channel: Channel) -> str:
+    """Core NATS (not stored): told after the commit of a stop; the payload is a `Stop`."""
+    return f"outreach.stops.{channel_token(channel)}"
+
+
 def jobs_consumer(channel: Channel) -> ConsumerConfig:
     """The durable consumer that all senders of a channel share."""
     return ConsumerConfig(

@@ -33,6 +33,7 @@ from outreach.sending.provider import PreparedT, Provider
 from outreach.sending.reporter import Reporter
 from outreach.sending.settings import SendingSettings
 from outreach.sending.slots import Slots
+from outreach.sending.stops import OverRuns, StopListener
 from outreach.sending.stream import DeliveryStream, Metadata
 from outreach.sending.worker import Worker
 
@@ -120,6 +121,8 @@ class Sender(Generic[PreparedT]):
         )
         self._inbox = Inbox(Publisher(nats), inbox_subject(sends))
         self._adopter = Adopter(settings.sender_journal_dir, self._reporter)
+        over = OverRuns()
+        self._stops = StopListener(nats, sends, over)
         self._worker = Worker(
             consumer=self._consumer(JOBS_STREAM, jobs_consumer(sends).durable_name),
             stream=self._stream,
@@ -128,6 +131,7 @@ class Sender(Generic[PreparedT]):
             campaigns=campaigns,
             accounts=accounts,
             look_ups=LookUps(self._stream, self._reporter, campaigns, wiring.provider),
+            over=over,
         )
         self._own = wiring.parts(
             SharedParts(
@@ -187,6 +191,7 @@ class Sender(Generic[PreparedT]):
             "inbox": self._inbox.run,
             "forwarder": self._forwarder.run,
             "adopter": self._adopter.run,
+            "stops": self._stops.run,
             "worker": self._worker.run,
             **self._own.background,
         }

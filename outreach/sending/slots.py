@@ -70,7 +70,15 @@ class _Parcel(Generic[PreparedT]):
 class _Begin:
     """What a provider calls before a request can be whole."""
 
-    __slots__ = ("_attempts", "_campaign_id", "_deadline", "_index", "_journal", "begun")
+    __slots__ = (
+        "_attempts",
+        "_campaign_id",
+        "_deadline",
+        "_index",
+        "_is_over",
+        "_journal",
+        "begun",
+    )
 
     def __init__(
         self,
@@ -82,11 +90,12 @@ class _Begin:
         self._campaign_id = claim.campaign_id
         self._index = claim.instance_index
         self._deadline = claim.deadline_seconds
+        self._is_over = claim.is_over
         self._attempts = [(message.number, message.attempt) for message in messages]
         self.begun = False
 
     def __call__(self) -> None:
-        if time.monotonic() >= self._deadline:
+        if self._is_over() or time.monotonic() >= self._deadline:
             raise WindowOver
         self.begun = True  # before the write, which may have failed in its end only
         self._journal.begun(self._index, self._campaign_id, self._attempts)
@@ -110,8 +119,8 @@ class Lane(Generic[PreparedT]):
         self.pacing = pacing
         self.ready: deque[_Parcel[PreparedT]] = deque()
         self.sending = 0
-        #: Parcels that wait for their next try; they hold no slot.
-        self.paused = 0
+        #: Parcels that wait for their next try, and the timers of that; they hold no slot.
+        self.paused: dict[_Parcel[PreparedT], asyncio.TimerHandle] = {}
         #: Jobs that claim for it; they take turns.
         self.jobs = 0
         self.claiming = asyncio.Lock()
@@ -137,7 +146,7 @@ class Lane(Generic[PreparedT]):
 
     def _parcels_missing(self) -> int:
         ready_max = 2 * self.pacing.limit + READY_MESSAGES_MORE // self._per_request
-        return ready_max - len(self.ready) - self.paused
+        return ready_max - len(self.ready) - len(self.paused)
 
     def _has_room(self) -> bool:
         return self._parcels_missing() >= self.pacing.limit
@@ -227,6 +236,20 @@ class Slots(Generic[PreparedT]):
         self._draining = True
         for lane in self._order:
             self._hand_back_late(lane)
+
+    def hand_back_over(self) -> None:
+        """Hand back at once what has not begun of claims that are over; a run has ended."""
+        for lane in self._order:
+            for _ in range(len(lane.ready)):
+                parcel = lane.ready.popleft()
+                if parcel.claim.is_over():
+                    _hand_back(parcel)
+                else:
+                    lane.ready.append(parcel)
+            for parcel in [paused for paused in lane.paused if paused.claim.is_over()]:
+                lane.paused.pop(parcel).cancel()
+                _hand_back(parcel)
+            lane.taken()
 
     def _hand_back_late(self, lane: Lane[PreparedT]) -> None:
         """Of what lies ready hand back what can't begin in time any more."""
@@ -358,15 +381,16 @@ class Slots(Generic[PreparedT]):
     ) -> None:
         """Try again after a pause, without keeping a slot; hand back what its window is too short for."""
         pause_seconds = max(blocked_seconds, parcel.pause_seconds * random.uniform(0.9, 1.1))
-        if time.monotonic() + pause_seconds >= parcel.claim.deadline_seconds:
+        begins = time.monotonic() + pause_seconds
+        if parcel.claim.is_over() or begins >= parcel.claim.deadline_seconds:
             _hand_back(parcel)
             return
         parcel.pause_seconds = min(RETRY_SECONDS_MAX, parcel.pause_seconds * 2)
-        lane.paused += 1
-        asyncio.get_running_loop().call_later(pause_seconds, self._try_now, lane, parcel)
+        loop = asyncio.get_running_loop()
+        lane.paused[parcel] = loop.call_later(pause_seconds, self._try_now, lane, parcel)
 
     def _try_now(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT]) -> None:
-        lane.paused -= 1
+        del lane.paused[parcel]
         lane.ready.appendleft(parcel)
         self._hand_back_late(lane)
         self._wake(1)

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Generic
-from uuid import UUID
 
 import grpc
 import grpc.aio
@@ -30,6 +29,7 @@ from outreach.sending.outcomes import AccountRefused, AttemptOutcome
 from outreach.sending.provider import CampaignNotSendable, PreparedT
 from outreach.sending.reporter import Reporter, campaign_failure
 from outreach.sending.slots import Claim, Lane, Slots
+from outreach.sending.stops import RUNS_MAX, OverRuns, RunKey
 from outreach.sending.stream import Claimed, DeliveryStream, Instance, StreamLost
 from outreach.vocabulary import FailureReason, Outcome
 
@@ -43,8 +43,6 @@ JOB_RETRY_SECONDS: Final = 1.0
 CLAIM_RETRY_SECONDS: Final = 0.5
 #: So many failed claims in a row: perhaps it is this stream that is refused.
 CLAIM_FAILURES_MAX: Final = 10
-#: Refused runs that are remembered.
-REFUSED_MAX: Final = 1_000
 CLAIMED_MAX: Final = 1_000
 
 _log = structlog.get_logger(__name__)
@@ -57,6 +55,7 @@ class _JobRun:
         self.job = job
         self.message = message
         self.campaign_id = str(job.campaign_id)
+        self.key: RunKey = (job.campaign_id, job.run)
         self.last_batch = 0
         self.retry_seconds = JOB_RETRY_SECONDS
         self._reporter = reporter
@@ -97,6 +96,7 @@ class Worker(Generic[PreparedT]):
         campaigns: PreparedCampaigns[PreparedT],
         accounts: Accounts,
         look_ups: LookUps[PreparedT],
+        over: OverRuns,
     ) -> None:
         self._consumer = consumer
         self._stream = stream
@@ -105,10 +105,13 @@ class Worker(Generic[PreparedT]):
         self._campaigns = campaigns
         self._accounts = accounts
         self._look_ups = look_ups
+        self._over = over
+        over.on_over = slots.hand_back_over
         self._claiming = asyncio.Semaphore(JOBS_CLAIMING_MAX)
         self._open = asyncio.Semaphore(JOBS_OPEN_MAX)
         self._runs: set[_JobRun] = set()
-        self._refused: set[tuple[UUID, int]] = set()
+        #: Runs whose refusal has been told.
+        self._refused: set[RunKey] = set()
         self._draining = asyncio.Event()
         self._drained = asyncio.Event()
 
@@ -240,6 +243,9 @@ class Worker(Generic[PreparedT]):
         claimed = await self._stream.claim(
             campaign_id=run.campaign_id, run=job.run, first=job.first, last=job.last, limit=limit
         )
+        if claimed.result.state == delivery_pb2.CLAIM_STATE_NOT_RUNNING:
+            # Stopped, failed, or another run by now: so is what of it lies ready here.
+            self._over.add(run.key)
         messages = claimed.result.messages
         run.claimed(len(messages))
         if messages:
@@ -273,8 +279,11 @@ class Worker(Generic[PreparedT]):
             deadline_seconds=claimed.deadline_seconds,
             settle=lambda outcomes: run.report(claimed.instance, outcomes),
             refuse=lambda refusal: self._refuse(run, refusal),
-            is_over=lambda: (job.campaign_id, job.run) in self._refused,
+            is_over=lambda: run.key in self._over,
         )
+        if claim.is_over():  # while this claim was under way
+            self._hand_back(run, claimed)
+            return
         self._slots.submit(lane, claim, [*messages])
 
     def _hand_back(self, run: _JobRun, claimed: Claimed) -> None:
@@ -294,12 +303,12 @@ class Worker(Generic[PreparedT]):
         self, run: _JobRun, failure_reason: FailureReason, provider_code: str
     ) -> None:
         """The run can't go on; told once. Its messages that have not begun are handed back."""
-        key = (run.job.campaign_id, run.job.run)
-        if key in self._refused:
+        self._over.add(run.key)
+        if run.key in self._refused:
             return
-        if len(self._refused) >= REFUSED_MAX:
+        if len(self._refused) >= RUNS_MAX:
             self._refused.clear()  # at worst a refusal is found out once more
-        self._refused.add(key)
+        self._refused.add(run.key)
         failure = campaign_failure(run.campaign_id, run.job.run, int(failure_reason), provider_code)
         run.last_batch = self._reporter.submit_campaign_failure(failure)
         _log.warning(

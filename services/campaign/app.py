@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import structlog
 
@@ -59,14 +60,15 @@ from services.campaign.store.test_sends import purge_test_sends
 from services.campaign.usecases.compile_template import TemplateCompiler
 from services.campaign.usecases.create_test_send import TestSendTerms
 from services.campaign.usecases.import_contacts import ImportTerms
-from services.campaign.wakeups import NatsWakeups
+from services.campaign.wakeups import NatsStops, NatsWakeups
 from services.campaign.watch.hub import WatchHub
 from services.campaign.watch.servicer import WatchServicer
 
 _log = structlog.get_logger(__name__)
 
-#: An estimate reads every contact; nothing else takes longer than the default.
-ESTIMATE_SECONDS_MAX = 120.0
+#: An estimate reads every contact, a retry may change every message; nothing else takes longer than the default.
+LONG_CALL_SECONDS_MAX = 120.0
+LONG_CALLS = ("EstimateCampaign", "RetryMessages")
 #: How often streams and consumers are made where they are missing: a wiped NATS comes back empty.
 TOPOLOGY_INTERVAL_SECONDS = 2.0
 
@@ -102,18 +104,19 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
         redispatch_after_seconds=settings.redispatch_after_seconds,
     )
     hub = WatchHub(pool, nats)
+    sweepers = Sweepers(pool, wakeups, nats, _timers(settings), purge=_purge)
+    stops = NatsStops(nats)
+
+    async def on_stop(channel: Channel, campaign_id: UUID, run: int) -> None:
+        await stops.run_stopped(channel, campaign_id, run)
+        sweepers.wake()
+
     return Parts(
         settings=settings,
         pool=pool,
         nats=nats,
         dispatcher=dispatcher,
-        sweepers=Sweepers(
-            pool,
-            wakeups,
-            nats,
-            _timers(settings),
-            purge=_purge,
-        ),
+        sweepers=sweepers,
         hub=hub,
         campaigns=CampaignServicer(
             pool,
@@ -121,6 +124,7 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
             wakeups=wakeups,
             compiler=TemplateCompiler(),
             on_run=dispatcher.wake,
+            on_stop=on_stop,
         ),
         contacts=ContactServicer(
             pool,
@@ -247,7 +251,10 @@ def servers(parts: Parts) -> tuple[RpcServer, RpcServer]:
             open_services=OPEN_SERVICES,
         ),
         deadline=DeadlineInterceptor(
-            method_seconds={"/outreach.v1.CampaignService/EstimateCampaign": ESTIMATE_SECONDS_MAX}
+            method_seconds={
+                f"/outreach.v1.CampaignService/{method}": LONG_CALL_SECONDS_MAX
+                for method in LONG_CALLS
+            }
         ),
     )
     internal = RpcServer(

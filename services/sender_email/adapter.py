@@ -39,6 +39,7 @@ from services.sender_email.limits import (
     PERSONALIZATION_BYTES_MORE,
     REQUEST_BYTES_MAX,
     SUBSTITUTIONS_BYTES_MAX,
+    alike,
     distinct,
     fitting,
 )
@@ -164,9 +165,9 @@ class SendGridProvider:
         messages: Sequence[delivery_pb2.ClaimedMessage],
         begin: Callable[[], None],
     ) -> Answer:
-        parts = distinct(messages)
-        if len(parts) > 1:
-            return Divided([], parts)
+        for parts in (alike(messages), distinct(messages)):
+            if len(parts) > 1:
+                return Divided([], parts)
         template = prepared.template
         made = template.personalizations(messages)
         parts = fitting(messages, made, shared_bytes=template.shared_bytes)
@@ -174,7 +175,12 @@ class SendGridProvider:
             return Divided([], parts)
         together = [one for one in made if one is not None]
         asked = Asked(messages, is_rendered=not together)
-        pieces = template.together(together) if together else template.alone(messages[0])
+        is_retry = messages[0].is_retry
+        pieces = (
+            template.together(together, is_retry=is_retry)
+            if together
+            else template.alone(messages[0])
+        )
         if pieces is None:
             reason = FailureReason.CONTENT_REJECTED
             return Answered(

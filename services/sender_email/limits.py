@@ -59,6 +59,14 @@ def fitting(
     return parts + alone
 
 
+def alike(messages: Messages) -> list[Messages]:
+    """Those that are tried once more and the others: what a request asks for holds for all in it."""
+    retried = [message for message in messages if message.is_retry]
+    if not retried or len(retried) == len(messages):
+        return [messages]
+    return [retried, [message for message in messages if not message.is_retry]]
+
+
 def halves(messages: Messages) -> list[Messages]:
     """Two parts of about the same size."""
     middle = len(messages) // 2

@@ -25,6 +25,9 @@ _HEADERS: Final = {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 _TRACKING: Final = {"subscription_tracking": {"enable": False}}
 
 _END: Final = b"]}"
+#: SendGrid drops what goes to an address that has bounced. Whoever asks for a retry asks for another try; those who
+#: complained or unsubscribed stay out.
+_RETRY_END: Final = b'],"mail_settings":{"bypass_bounce_management":{"enable":true}}}'
 
 
 class MailTemplate:
@@ -68,8 +71,8 @@ class MailTemplate:
 
     @property
     def shared_bytes(self) -> int:
-        """The size of a request without its personalizations."""
-        return len(self._envelope) + len(self._content) + len(_END)
+        """The size of a request without its personalizations, and with the longer end."""
+        return len(self._envelope) + len(self._content) + len(_RETRY_END)
 
     def missing(self, message: delivery_pb2.ClaimedMessage) -> bool:
         """Whether a variable has neither value nor fallback."""
@@ -103,9 +106,11 @@ class MailTemplate:
             made.append(among_others % (recipient, attempt.encode(), token.encode(), values))
         return made
 
-    def together(self, personalizations: Sequence[bytes]) -> tuple[bytes, ...]:
-        """The body of a request, in pieces; the last one only ends it."""
-        return self._envelope, self._content, b",".join(personalizations), _END
+    def together(
+        self, personalizations: Sequence[bytes], *, is_retry: bool = False
+    ) -> tuple[bytes, ...]:
+        """The body of a request, in pieces; the last one only ends it. `is_retry`: of all in it."""
+        return self._envelope, self._content, b",".join(personalizations), _end(is_retry)
 
     def alone(self, message: delivery_pb2.ClaimedMessage) -> tuple[bytes, ...] | None:
         """The body of a request for one recipient, with the values written into the content; None
@@ -120,9 +125,13 @@ class MailTemplate:
             self._envelope,
             _content(email.subject, email.html, email.text),
             self._alone % (recipient, attempt.encode(), token.encode()),
-            _END,
+            _end(message.is_retry),
         )
         return pieces if sum(map(len, pieces)) <= REQUEST_BYTES_MAX else None
+
+
+def _end(is_retry: bool) -> bytes:
+    return _RETRY_END if is_retry else _END
 
 
 def _envelope(content: delivery_pb2.CampaignContent, attachments: Sequence[bytes]) -> bytes:

@@ -232,6 +232,19 @@ async def test_what_recipients_and_servers_do_fills_the_lists() -> None:
             assert (await bench.ask("GET", one)).body == []
 
 
+async def test_bounces_alone_can_be_passed_over() -> None:
+    bypass = {"mail_settings": {"bypass_bounce_management": {"enable": True}}}
+    async with email_bench(bounced_classes={"Mailbox Unavailable": 1.0}) as bench:
+        given = {"recipient_emails": ["bob@example.org"]}
+        await bench.ask("POST", "/v3/asm/suppressions/global", given)
+        await bench.send("ada@example.org")
+        await bench.settle()
+        await bench.send("ada@example.org")
+        await bench.send("ada@example.org", "bob@example.org", **bypass)
+        reasons = [row["drop_reason"] for row in await bench.rows()]
+        assert reasons == [None, "Bounced Address", None, "Unsubscribed Address"]
+
+
 async def test_a_whole_list_can_be_emptied() -> None:
     async with email_bench() as bench:
         given = {"recipient_emails": emails(3)}

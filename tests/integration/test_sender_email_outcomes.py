@@ -308,3 +308,28 @@ async def test_a_missing_variable_is_delivered_as_it_stands_by_default(
         await rig.settled({"SENT": 1})
         email = await rig.sandbox.email("person-00001@example.org")
         assert email["subject"] == "Hello {{name}}"
+
+
+async def test_a_retry_is_sent_past_the_list_of_bounces(nats_url: str, tmp_path: Path) -> None:
+    async with sender_email_rig(
+        nats_url, tmp_path, knobs={"bounced_classes": {"Mailbox Unavailable": 1.0}}
+    ) as rig:
+        await rig.send(4)
+        await rig.settled({"SENT": 4})
+
+        async def bounced() -> bool:
+            return len(await rig.sandbox.ask("GET", "/v3/suppression/bounces")) == 4
+
+        await eventually(bounced, 10, "all bounced")
+        for number, message in rig.campaign.messages.items():
+            message.status = "QUEUED"
+            message.is_retry = number > 2
+        await rig.dispatch()
+        await rig.settled({"SENT": 4})
+        rows = (await rig.sandbox.rows())[4:]
+        assert {row["email"]: row["drop_reason"] for row in rows} == {
+            "person-00001@example.org": "Bounced Address",
+            "person-00002@example.org": "Bounced Address",
+            "person-00003@example.org": None,
+            "person-00004@example.org": None,
+        }

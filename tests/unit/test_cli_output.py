@@ -62,7 +62,7 @@ def test_what_can_be_done_is_what_this_program_has_commands_for() -> None:
         word = name.removeprefix("CAMPAIGN_ACTION_").lower()
         assert (f"campaign {word}" in _commands()) <= (action in names.COMMANDS)
     allowed = [campaign_pb2.CAMPAIGN_ACTION_RUN, campaign_pb2.CAMPAIGN_ACTION_STOP]
-    assert names.campaign_commands(allowed) == ["campaign run"]
+    assert names.campaign_commands(allowed) == ["campaign run", "campaign stop"]
 
 
 def test_what_to_try_next_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,15 @@ def test_an_address_occurs_once_in_a_part_whatever_its_case() -> None:
     assert numbers(distinct(given)) == [[1, 2, 4], [3], [5]]
 
 
+def test_those_that_are_tried_once_more_go_apart() -> None:
+    messages = [message(number) for number in range(1, 6)]
+    assert numbers(limits.alike(messages)) == [[1, 2, 3, 4, 5]]
+    for retried in (messages[1], messages[3]):
+        retried.is_retry = True
+    assert numbers(limits.alike(messages)) == [[2, 4], [1, 3, 5]]
+    assert numbers(limits.alike([messages[1], messages[3]])) == [[2, 4]]
+
+
 def test_halves_lose_nothing() -> None:
     assert numbers(halves(MESSAGES)) == [[1, 2, 3], [4, 5, 6, 7]]
     assert numbers(halves(MESSAGES[:2])) == [[1], [2]]

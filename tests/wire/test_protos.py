@@ -154,6 +154,10 @@ PLAIN = {
     ("MessageChange", "number"),
     ("MessageChange", "attempt"),
     ("GetMessageRequest", "number"),
+    ("GetMessageTimelineRequest", "number"),
+    ("MessageAttempt", "run"),
+    ("StatusChange", "attempt"),
+    ("StatusChange", "time"),
     ("ListContactProblemsResponse", "next_page_token"),
 }
 NUMBERS = ("int32", "int64", "uint32", "uint64", "double", "bytes", "Duration", "Timestamp")

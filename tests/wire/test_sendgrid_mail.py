@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sendgrid.helpers.mail import (  # no stubs: see pyproject.toml
     Attachment,
+    BypassBounceManagement,
     Content,
     CustomArg,
     Disposition,
@@ -20,6 +21,7 @@ from sendgrid.helpers.mail import (  # no stubs: see pyproject.toml
     From,
     Header,
     Mail,
+    MailSettings,
     Personalization,
     ReplyTo,
     SubscriptionTracking,
@@ -101,6 +103,10 @@ def test_a_request_for_many_is_the_packages(
     mine = template(email=EMAIL, made=made, attachments=attachments)
     personalizations = [one for one in mine.personalizations(messages) if one is not None]
     assert parsed(mine.together(personalizations)) == expected.get()
+    expected.mail_settings = MailSettings(
+        bypass_bounce_management=BypassBounceManagement(enable=True)
+    )
+    assert parsed(mine.together(personalizations, is_retry=True)) == expected.get()
 
 
 @settings(deadline=None, max_examples=20)
@@ -120,3 +126,10 @@ def test_a_request_for_one_alone_is_the_packages(name: str, code: str) -> None:
     pieces = template(email=EMAIL, made=made, attachments=attachments).alone(one)
     assert pieces is not None
     assert parsed(pieces) == expected.get()
+    one.is_retry = True
+    expected.mail_settings = MailSettings(
+        bypass_bounce_management=BypassBounceManagement(enable=True)
+    )
+    again = template(email=EMAIL, made=made, attachments=attachments).alone(one)
+    assert again is not None
+    assert parsed(again) == expected.get()

@@ -316,11 +316,14 @@ class ClaimedMessage(_message.Message):
     RECIPIENT_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     RECIPIENT_HASH_FIELD_NUMBER: _builtins.int
+    IS_RETRY_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     attempt: _builtins.int
     recipient: _builtins.str
     recipient_hash: _builtins.bytes
     """Email: stands for the recipient in an unsubscribe link (16 bytes, keyed); also when the campaign is gone."""
+    is_retry: _builtins.bool
+    """An earlier attempt failed, and somebody asked for another one: a provider's own list of failures is no obstacle."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The contact's values in column order; an empty string is a missing value."""
@@ -333,10 +336,11 @@ class ClaimedMessage(_message.Message):
         recipient: _builtins.str = ...,
         values: _abc.Iterable[_builtins.str] | None = ...,
         recipient_hash: _builtins.bytes = ...,
+        is_retry: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "number", b"number", "recipient", b"recipient", "recipient_hash", b"recipient_hash", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "is_retry", b"is_retry", "number", b"number", "recipient", b"recipient", "recipient_hash", b"recipient_hash", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -91,7 +91,9 @@ class Claims:
 
 
 def claimed_message(channel: Channel, row: asyncpg.Record) -> delivery_pb2.ClaimedMessage:
-    """From number, attempt, recipient, recipient_hash, variables; a missing value travels as an empty string."""
+    """From number, attempt, recipient, recipient_hash, variables, and for a claim is_retry; a missing value travels as
+    an empty string.
+    """
     return delivery_pb2.ClaimedMessage(
         number=row["number"],
         attempt=row["attempt"],
@@ -99,4 +101,5 @@ def claimed_message(channel: Channel, row: asyncpg.Record) -> delivery_pb2.Claim
         values=[value or "" for value in row["variables"]],
         # Only an unsubscribe link needs it.
         recipient_hash=row["recipient_hash"] if channel is Channel.EMAIL else b"",
+        is_retry=row.get("is_retry", False),
     )

@@ -14,7 +14,10 @@ FOR NO KEY UPDATE
 
 -- name: claim_messages
 WITH picked AS (
-    SELECT m.number, c.recipient, c.recipient_hash, c.variables, s.recipient_hash IS NOT NULL AS suppressed
+    SELECT m.number, c.recipient, c.recipient_hash, c.variables, s.recipient_hash IS NOT NULL AS suppressed,
+           $5::int > 1 AND EXISTS (
+               SELECT FROM message_attempt a WHERE a.campaign_id = m.campaign_id AND a.number = m.number
+           ) AS is_retry
     FROM message m
     JOIN contact c ON c.campaign_id = m.campaign_id AND c.number = m.number
     LEFT JOIN suppression s
@@ -33,7 +36,7 @@ SET status = CASE WHEN p.suppressed THEN 9 ELSE 3 END,
     provider_message_id = NULL, provider_code = NULL, segments = 0
 FROM picked p
 WHERE m.campaign_id = $1 AND m.number = p.number
-RETURNING m.number, m.attempt, m.status, p.recipient, p.recipient_hash, p.variables
+RETURNING m.number, m.attempt, m.status, p.recipient, p.recipient_hash, p.variables, p.is_retry
 
 -- name: apply_reports
 -- $9: permitted edges as source * 100 + target; a FAILED source with a reason as reason * 10000 + 800 + target.
@@ -162,7 +165,7 @@ WHERE id = $1 AND run = $5 AND failure_reason IS NULL AND holds_channel
 UPDATE message m
 SET status = 10, update_time = now()
 FROM (
-    SELECT number FROM message WHERE campaign_id = $1 AND status = 2 ORDER BY number LIMIT $2
+    SELECT number FROM message WHERE campaign_id = $1 AND status = 2 AND number > $3 ORDER BY number LIMIT $2
 ) AS picked
 WHERE m.campaign_id = $1 AND m.number = picked.number
 RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 0::smallint AS failure_reason
@@ -289,6 +292,14 @@ WITH due AS (
     FROM together
     WHERE u.campaign_id = $1 AND u.number = together.number
     RETURNING u.number, u.attempt
+), earlier AS (
+    -- Messages of attempts that a retry has followed: to this recipient too, and none of them is this attempt's.
+    SELECT l.number, array_agg(a.provider_message_id) AS ids
+    FROM leased l
+    JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
+    JOIN contact same ON same.campaign_id = $1 AND same.recipient_hash = c.recipient_hash
+    JOIN message_attempt a ON a.campaign_id = $1 AND a.number = same.number AND a.provider_message_id IS NOT NULL
+    GROUP BY l.number
 ), twins AS (
     SELECT l.number,
            array_agg(other.provider_message_id) FILTER (WHERE other.provider_message_id IS NOT NULL) AS ids,
@@ -303,11 +314,12 @@ WITH due AS (
     GROUP BY l.number
 )
 SELECT l.number, l.attempt, c.recipient, c.recipient_hash, c.variables, m.claim_time,
-       coalesce(t.ids, '{}') AS other_provider_message_ids
+       coalesce(t.ids, '{}') || coalesce(e.ids, '{}') AS other_provider_message_ids
 FROM leased l
 JOIN message m ON m.campaign_id = $1 AND m.number = l.number AND m.attempt = l.attempt AND m.status = 3
 JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
 LEFT JOIN twins t ON t.number = l.number
+LEFT JOIN earlier e ON e.number = l.number
 WHERE t.under_way IS NOT TRUE
 ORDER BY m.claim_time, l.number
 

@@ -4,6 +4,7 @@ replicas (the campaign's row is locked, and every statement checks again).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -33,6 +34,8 @@ log = structlog.get_logger()
 
 BATCH_MESSAGES_MAX = 1_000
 CANCEL_BATCH_MESSAGES_MAX = 5_000
+#: How often what is to be cancelled is looked for; the replica that stops a campaign looks at once.
+CANCEL_SECONDS = 0.25
 HOUSEKEEPING_SECONDS = 60.0
 #: What is due after hours or days is looked for at least so often: a look may read all messages of a campaign.
 EMAIL_PERIOD_SECONDS_MAX = 300.0
@@ -88,6 +91,11 @@ class Sweepers:
         self._nats = nats
         self._timers = timers
         self._purge = purge
+        self._stopped = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at once for what is to be cancelled: a campaign was stopped."""
+        self._stopped.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -105,12 +113,20 @@ class Sweepers:
                 (period(timers.look_up_after_seconds), self.publish_look_ups),
                 (email_look_up, self.find_silent_emails),
                 (email_timed_out, self.time_out_emails),
-                (0.25, self.cancel_queued),
                 (HOUSEKEEPING_SECONDS, self.keep_house),
             ):
                 tasks.create_task(until_cancelled(sweep.__name__, self._forever(every, sweep)))
+            cancelling = self._forever(CANCEL_SECONDS, self.cancel_queued, wake=self._stopped)
+            tasks.create_task(until_cancelled("cancel_queued", cancelling))
 
-    async def _forever(self, every_seconds: float, sweep: Callable[[], Awaitable[None]]) -> None:
+    async def _forever(
+        self,
+        every_seconds: float,
+        sweep: Callable[[], Awaitable[None]],
+        *,
+        wake: asyncio.Event | None = None,
+    ) -> None:
+        """`wake`: look before the time."""
         pause = Pause()
         while True:
             raise_if_cancelled()
@@ -122,7 +138,13 @@ class Sweepers:
                 wait_seconds = max(every_seconds, pause.after_failure())
             else:
                 pause.reset()
-            await asyncio.sleep(wait_seconds)
+            if wake is None:
+                await asyncio.sleep(wait_seconds)
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_seconds):
+                        await wake.wait()
+                wake.clear()
 
     async def assume_delivered(self) -> None:
         """SMS in SENT for too long without a receipt: carriers may not report."""
@@ -179,10 +201,17 @@ class Sweepers:
             await self._nats.jetstream.publish(subject, job.encode(), timeout=5.0)
 
     async def cancel_queued(self) -> None:
-        """What was queued when a run was stopped or failed, batch by batch."""
+        """What was queued when a run was stopped or failed, batch by batch.
+
+        Each goes on where the one before ended, so that the cancelled ones are not read again and again; what is handed
+        back behind it is found by the next look.
+        """
         for campaign_id in await self._campaigns("campaigns_to_cancel"):
-            while await self._change(campaign_id, "cancel_queued", CANCEL_BATCH_MESSAGES_MAX):
-                continue
+            after = 0
+            while moves := await self._change(
+                campaign_id, "cancel_queued", CANCEL_BATCH_MESSAGES_MAX, after
+            ):
+                after = max(move.number for move in moves)
 
     async def keep_house(self) -> None:
         """Rows that are kept for a limited time."""
@@ -233,21 +262,21 @@ class Sweepers:
     async def _campaigns(self, query: str, *arguments: float) -> list[UUID]:
         return [row["id"] for row in await self._pool.fetch(QUERIES[query], *arguments)]
 
-    async def _change(self, campaign_id: UUID, query: str, *arguments: object) -> int:
-        """One statement that moves messages, in one transaction; returns how many moved."""
+    async def _change(self, campaign_id: UUID, query: str, *arguments: object) -> list[Move]:
+        """One statement that moves messages, in one transaction; returns what moved."""
         async with self._pool.acquire() as connection, connection.transaction():
             campaign = await lock_campaign(connection, campaign_id)
             if campaign is None or not _still_applies(query, campaign):
-                return 0
+                return []
             moves: list[Move] = moves_of(
                 await connection.fetch(QUERIES[query], campaign_id, *arguments)
             )
             if not moves:
-                return 0
+                return []
             revision = await record_changes(connection, campaign, moves)
         await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
         log.info(query, campaign_id=str(campaign_id), messages=len(moves))
-        return len(moves)
+        return moves
 
 
 def _still_applies(query: str, campaign: LockedCampaign) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 from outreach.vocabulary import FailureReason, MessageStatus
 
 #: The same message would fail again for the same reason, or (UNCONFIRMED) might arrive twice.
-_POINTLESS = frozenset(
+POINTLESS: Final = frozenset(
     {
         FailureReason.INVALID_RECIPIENT,
         FailureReason.CONTENT_REJECTED,
@@ -21,7 +21,7 @@ def is_retryable(status: MessageStatus, reason: FailureReason | None) -> bool:
     """False unless FAILED, for a reason that may pass, or CANCELLED."""
     if status is MessageStatus.CANCELLED:
         return True
-    return status is MessageStatus.FAILED and reason not in _POINTLESS
+    return status is MessageStatus.FAILED and reason not in POINTLESS
 
 
 #: By reason: what the provider refuses, and what to do about it.

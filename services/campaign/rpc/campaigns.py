@@ -1,12 +1,14 @@
 """CampaignService."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 from uuid import UUID
 
 from outreach.errors import OutreachError
 from outreach.rpc.call import Caller, current_caller
 from outreach.v1 import campaign_pb2, campaign_pb2_grpc
+from outreach.vocabulary import Channel
 from services.campaign.delivery.changes import Wakeups
 from services.campaign.domain.content import EmailContent
 from services.campaign.domain.disclaimer import DISCLAIMER_POINTS, DISCLAIMER_VERSION
@@ -22,6 +24,7 @@ from services.campaign.rpc.convert import campaign_to_proto
 from services.campaign.rpc.estimates import estimate_to_proto, preview_to_proto
 from services.campaign.rpc.fields import Fields, query_hash, request_key
 from services.campaign.rpc.pages import PAGE_BYTES_MAX, PageTokens, fitting
+from services.campaign.rpc.retry_requests import retry_of, stop_of
 from services.campaign.store import Connection, Pool
 from services.campaign.store.campaigns import get_campaign as stored_campaign
 from services.campaign.store.requests import RequestKey
@@ -35,17 +38,21 @@ from services.campaign.usecases.create_campaign import create_campaign
 from services.campaign.usecases.estimate_campaign import estimate_campaign
 from services.campaign.usecases.once import Once
 from services.campaign.usecases.preview_campaign import preview_campaign
+from services.campaign.usecases.retry_messages import RetryCommand, retry_messages
 from services.campaign.usecases.run_campaign import (
     ChannelTakenError,
     RunCommand,
     channel_busy,
     run_campaign,
 )
+from services.campaign.usecases.stop_campaign import stop_campaign
 from services.campaign.usecases.update_campaign import (
     UpdateCommand,
     compile_edit,
     update_campaign,
 )
+
+Answer = TypeVar("Answer")
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
@@ -64,14 +71,18 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         wakeups: Wakeups,
         compiler: TemplateCompiler,
         on_run: Callable[[], None],
+        on_stop: Callable[[Channel, UUID, int], Awaitable[None]],
     ) -> None:
-        """`on_run`: called after a run was committed, so that it is dispatched at once."""
+        """`on_run`: called after a run was committed, so that it is dispatched at once. `on_stop`: likewise after a
+        stop (channel, campaign, run), so that senders hear of it, and what is queued is cancelled.
+        """
         self._pool = pool
         self._once = Once(pool)
         self._page_tokens = page_tokens
         self._wakeups = wakeups
         self._compiler = compiler
         self._on_run = on_run
+        self._on_stop = on_stop
 
     async def CreateCampaign(
         self, request: campaign_pb2.CreateCampaignRequest, context: object
@@ -188,16 +199,73 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
             # Nothing was run: the campaign is shown as it is.
             return campaign_to_proto(before if validate_only and before else after)
 
+        return await self._with_channel(
+            caller,
+            command.campaign_id,
+            lambda: self._once(key, campaign_pb2.Campaign, run, validate_only=validate_only),
+        )
+
+    async def _with_channel(
+        self, caller: Caller, campaign_id: UUID, take: Callable[[], Awaitable[Answer]]
+    ) -> Answer:
+        """What `take` answers; CHANNEL_BUSY naming the campaign that holds the channel."""
         for _ in range(_RUN_ATTEMPTS_MAX):
             try:
-                return await self._once(
-                    key, campaign_pb2.Campaign, run, validate_only=validate_only
-                )
+                return await take()
             except ChannelTakenError:
-                busy = await channel_busy(self._pool, caller, command.campaign_id)
+                busy = await channel_busy(self._pool, caller, campaign_id)
                 if busy is not None:
                     raise busy from None
         raise OutreachError("CHANNEL_BUSY", "Other campaigns keep taking the channel.")
+
+    async def StopCampaign(
+        self, request: campaign_pb2.StopCampaignRequest, context: object
+    ) -> campaign_pb2.Campaign:
+        caller, fields = current_caller(), Fields()
+        command = stop_of(fields, request)
+        key = request_key(fields, caller, "StopCampaign", request, request.request_id)
+        fields.check()
+
+        async def stop(connection: Connection) -> campaign_pb2.Campaign:
+            return campaign_to_proto(await stop_campaign(connection, caller, command))
+
+        campaign = await self._once(key, campaign_pb2.Campaign, stop)
+        await self._on_stop(Channel(campaign.channel), command.campaign_id, campaign.run)
+        await self._wake(caller, campaign)
+        return campaign
+
+    async def RetryMessages(
+        self, request: campaign_pb2.RetryMessagesRequest, context: object
+    ) -> campaign_pb2.RetryMessagesResponse:
+        caller, fields = current_caller(), Fields()
+        command = retry_of(fields, request)
+        key = request_key(fields, caller, "RetryMessages", request, request.request_id)
+        fields.check()
+        answer = await self._retry(caller, command, key, validate_only=request.validate_only)
+        if not request.validate_only:
+            self._on_run()
+            await self._wake(caller, answer.campaign)
+        return answer
+
+    async def _retry(
+        self, caller: Caller, command: RetryCommand, key: RequestKey | None, *, validate_only: bool
+    ) -> campaign_pb2.RetryMessagesResponse:
+        async def retry(connection: Connection) -> campaign_pb2.RetryMessagesResponse:
+            before = await stored_campaign(connection, caller.organisation_id, command.campaign_id)
+            retried = await retry_messages(connection, caller, command, validate_only=validate_only)
+            shown = before if validate_only and before else retried.campaign
+            return campaign_pb2.RetryMessagesResponse(
+                campaign=campaign_to_proto(shown),
+                retried=retried.messages,
+                not_retryable=retried.not_retryable,
+            )
+
+        answer_type = campaign_pb2.RetryMessagesResponse
+        return await self._with_channel(
+            caller,
+            command.campaign_id,
+            lambda: self._once(key, answer_type, retry, validate_only=validate_only),
+        )
 
     async def PreviewCampaign(
         self, request: campaign_pb2.PreviewCampaignRequest, context: object

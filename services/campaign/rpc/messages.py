@@ -9,9 +9,11 @@ from outreach.vocabulary import FailureReason, MessageStatus
 from services.campaign.rpc.convert import message_to_proto
 from services.campaign.rpc.fields import Fields, query_hash
 from services.campaign.rpc.pages import PageTokens, fitting
+from services.campaign.rpc.timelines import timeline_to_proto
 from services.campaign.store import Pool
 from services.campaign.store.messages import MessageFilter
 from services.campaign.usecases import read_campaigns, read_messages
+from services.campaign.usecases.read_timeline import read_timeline
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000
@@ -30,15 +32,18 @@ class MessageServicer(message_pb2_grpc.MessageServiceServicer):
     async def GetMessage(
         self, request: message_pb2.GetMessageRequest, context: object
     ) -> message_pb2.Message:
-        fields = Fields()
-        campaign_id = fields.uuid("campaign_id", request.campaign_id)
-        if request.number < 1:
-            fields.refuse("number", "FIELD_OUT_OF_RANGE", "Messages are numbered from 1.")
-        fields.check()
+        campaign_id = _campaign_of(request)
         message, variable_names = await read_messages.get_message(
             self._pool, current_caller(), campaign_id, request.number
         )
         return message_to_proto(campaign_id, message, variable_names)
+
+    async def GetMessageTimeline(
+        self, request: message_pb2.GetMessageTimelineRequest, context: object
+    ) -> message_pb2.MessageTimeline:
+        campaign_id = _campaign_of(request)
+        timeline = await read_timeline(self._pool, current_caller(), campaign_id, request.number)
+        return timeline_to_proto(campaign_id, timeline)
 
     async def ListMessages(
         self, request: message_pb2.ListMessagesRequest, context: object
@@ -83,6 +88,18 @@ class MessageServicer(message_pb2_grpc.MessageServiceServicer):
             recipient_hash=recipient_hash(self._recipient_key, campaign.channel, recipient),
             run=where.run,
         )
+
+
+def _campaign_of(
+    request: message_pb2.GetMessageRequest | message_pb2.GetMessageTimelineRequest,
+) -> UUID:
+    """Of a request for one message."""
+    fields = Fields()
+    campaign_id = fields.uuid("campaign_id", request.campaign_id)
+    if request.number < 1:
+        fields.refuse("number", "FIELD_OUT_OF_RANGE", "Messages are numbered from 1.")
+    fields.check()
+    return campaign_id
 
 
 def _filter_of(fields: Fields, where: message_pb2.MessageFilter) -> MessageFilter:

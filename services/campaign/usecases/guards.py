@@ -6,6 +6,7 @@ from uuid import UUID
 from outreach.errors import OutreachError, Violation
 from outreach.vocabulary import CampaignAction, CampaignStatus, Channel
 from services.campaign.domain.content import EmailContent, Problem
+from services.campaign.domain.disclaimer import DISCLAIMER_VERSION
 from services.campaign.domain.etag import etag_of
 from services.campaign.domain.lifecycle import ACTION_STATUSES, allowed_actions
 from services.campaign.domain.senders import unverified_senders
@@ -97,6 +98,22 @@ async def require_channel(
     return terms
 
 
+def require_disclaimer(accepted_version: str) -> None:
+    """Refuses a run without the current text accepted: DISCLAIMER_NOT_ACCEPTED, DISCLAIMER_OUTDATED."""
+    if not accepted_version:
+        raise OutreachError(
+            "DISCLAIMER_NOT_ACCEPTED",
+            "Accept the disclaimer: give the version that GetDisclaimer names.",
+            metadata={"version": DISCLAIMER_VERSION},
+        )
+    if accepted_version != DISCLAIMER_VERSION:
+        raise OutreachError(
+            "DISCLAIMER_OUTDATED",
+            "The disclaimer is another one now: read it and accept the version GetDisclaimer names.",
+            metadata={"version": DISCLAIMER_VERSION},
+        )
+
+
 def require_senders(
     campaign: CampaignRecord,
     terms: ChannelTerms,
@@ -176,6 +193,16 @@ def _why_not(campaign: CampaignRecord, action: CampaignAction) -> tuple[str, str
         return "TEMPLATE_INVALID", f"The template is not valid yet: {first}"
     if action is CampaignAction.IMPORT_CONTACTS and campaign.counts.total > 0:
         return "CONTACTS_IMPORTED", "Contacts are imported once; make another campaign."
+    if action is CampaignAction.STOP and campaign.status is CampaignStatus.IN_PROGRESS:
+        return (
+            "STOPPED",
+            "The campaign is stopped already; what was handed over goes on to its end.",
+        )
+    if action is CampaignAction.RETRY and campaign.status in ACTION_STATUSES[action]:
+        return (
+            "NOTHING_TO_RETRY",
+            "No message has failed in a way that asks for it, or was cancelled.",
+        )
     return (
         "STATUS",
         f"{action.name} is not possible while the campaign is {campaign.status.name}.",

@@ -6,6 +6,7 @@ from outreach.errors import OutreachError
 from outreach.rpc.call import Caller
 from services.campaign.store import Pool
 from services.campaign.store import messages as store
+from services.campaign.store.campaigns import CampaignRecord
 from services.campaign.store.messages import MessageFilter, MessageRecord
 from services.campaign.usecases.guards import require_campaign
 
@@ -18,12 +19,18 @@ async def get_message(
         campaign = await require_campaign(connection, caller.organisation_id, campaign_id)
         message = await store.get_message(connection, caller.organisation_id, campaign_id, number)
     if message is None:
-        raise OutreachError(
-            "MESSAGE_NOT_FOUND",
-            f"The campaign's messages are numbered 1 to {campaign.counts.total}.",
-            metadata={"messages": str(campaign.counts.total)},
-        )
+        raise message_not_found(campaign)
     return message, campaign.variable_names
+
+
+def message_not_found(campaign: CampaignRecord) -> OutreachError:
+    """The campaign has no message of this number."""
+    total = campaign.counts.total
+    return OutreachError(
+        "MESSAGE_NOT_FOUND",
+        f"The campaign's messages are numbered 1 to {total}.",
+        metadata={"messages": str(total)},
+    )
 
 
 async def list_messages(

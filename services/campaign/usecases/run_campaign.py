@@ -11,7 +11,6 @@ from outreach.template.placeholders import parse_template
 from outreach.template.segments import segments
 from outreach.vocabulary import CampaignAction
 from services.campaign.domain.content import SmsContent
-from services.campaign.domain.disclaimer import DISCLAIMER_VERSION
 from services.campaign.domain.lifecycle import ACTION_STATUSES
 from services.campaign.store import Connection, Pool
 from services.campaign.store.campaigns import (
@@ -27,6 +26,7 @@ from services.campaign.usecases.guards import (
     require_action,
     require_campaign,
     require_channel,
+    require_disclaimer,
     require_etag,
     require_senders,
     require_template,
@@ -68,10 +68,21 @@ async def run_campaign(
     require_template(campaign, CampaignAction.RUN.name)
     action = CampaignAction.RUN
     require_senders(campaign, terms, action.name, ACTION_STATUSES[action])
-    _require_disclaimer(command.accepted_disclaimer_version)
+    require_disclaimer(command.accepted_disclaimer_version)
+    await open_run(connection, caller, campaign, command.accepted_disclaimer_version)
+    return await require_campaign(connection, caller.organisation_id, campaign.id)
+
+
+async def open_run(
+    connection: Connection, caller: Caller, campaign: CampaignRecord, accepted_version: str
+) -> None:
+    """Take the channel, open the next run, keep who accepted the disclaimer for it; the campaign's row is locked.
+
+    Raises ChannelTakenError.
+    """
     segments_mean = await _segments_mean(connection, campaign)
     try:
-        # Last, and the only statement that can wait: two runs meet at the unique index.
+        # The only statement that can wait: two runs meet at the unique index.
         run = await begin_run(connection, campaign.id, segments_mean=segments_mean)
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name != _CHANNEL_LOCK:
@@ -82,11 +93,10 @@ async def run_campaign(
         campaign_id=campaign.id,
         run=run,
         organisation_id=caller.organisation_id,
-        version=command.accepted_disclaimer_version,
+        version=accepted_version,
         accepted_by=caller.key_label,
     )
     await log_change(connection, campaign.id)
-    return await require_campaign(connection, caller.organisation_id, campaign.id)
 
 
 async def channel_busy(pool: Pool, caller: Caller, campaign_id: UUID) -> OutreachError | None:
@@ -103,21 +113,6 @@ async def channel_busy(pool: Pool, caller: Caller, campaign_id: UUID) -> Outreac
         f"Another campaign is running on {campaign.channel.name}; run this one when it has ended.",
         metadata={"running_campaign_id": str(holder), "channel": campaign.channel.name},
     )
-
-
-def _require_disclaimer(accepted_version: str) -> None:
-    if not accepted_version:
-        raise OutreachError(
-            "DISCLAIMER_NOT_ACCEPTED",
-            "Accept the disclaimer: give the version that GetDisclaimer names.",
-            metadata={"version": DISCLAIMER_VERSION},
-        )
-    if accepted_version != DISCLAIMER_VERSION:
-        raise OutreachError(
-            "DISCLAIMER_OUTDATED",
-            "The disclaimer is another one now: read it and accept the version GetDisclaimer names.",
-            metadata={"version": DISCLAIMER_VERSION},
-        )
 
 
 async def _segments_mean(connection: Connection, campaign: CampaignRecord) -> float:

@@ -151,9 +151,10 @@ class SendGridApi:
         return Answer(202, headers={**limit, "X-Message-Id": message_id})
 
     def _drop_suppressed(self, draft: Draft, drawn: list[list[EmailFate]]) -> None:
+        past_bounces = is_enabled(draft.shared, "bypass_bounce_management")
         for emails, fates in zip(draft.recipients, drawn, strict=True):
             for at, email in enumerate(emails):
-                reason = self._ledger.suppressions.drop_reason(email)
+                reason = self._ledger.suppressions.drop_reason(email, past_bounces=past_bounces)
                 if reason is not None:
                     fates[at] = dropped(fates[at], reason)
 

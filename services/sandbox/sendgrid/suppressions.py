@@ -71,11 +71,11 @@ class Suppressions:
         """All of a list, oldest first."""
         return self._lists[name]
 
-    def drop_reason(self, email: str) -> DropReason | None:
-        """Why an email to this address would be dropped."""
+    def drop_reason(self, email: str, *, past_bounces: bool = False) -> DropReason | None:
+        """Why an email to this address would be dropped. `past_bounces`: it is sent to those that bounced, too."""
         key = email.lower()
         for name, reason in _REASON_BY_LIST.items():
-            if key in self._lists[name]:
+            if key in self._lists[name] and not (past_bounces and name == "bounces"):
                 return reason
         return None
 
