@@ -30,6 +30,8 @@ from outreach.v1 import (
     contact_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
+    suppression_pb2,
+    suppression_pb2_grpc,
     test_send_pb2,
     test_send_pb2_grpc,
     watch_pb2,
@@ -44,12 +46,15 @@ from services.campaign.delivery.look_ups import LookUps
 from services.campaign.delivery.reports import Reports
 from services.campaign.delivery.servicer import DeliveryServicer
 from services.campaign.delivery.sweepers import Sweepers, Timers
+from services.campaign.deletions import Deletions
 from services.campaign.domain.permissions import CAMPAIGN_ROLES
+from services.campaign.retention import Retention, RetentionTerms
 from services.campaign.rpc.attachments import AttachmentServicer
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
 from services.campaign.rpc.messages import MessageServicer
 from services.campaign.rpc.pages import PageTokens
+from services.campaign.rpc.suppressions import SuppressionServicer
 from services.campaign.rpc.test_sends import TestSendServicer
 from services.campaign.settings import Settings
 from services.campaign.store import Connection, Pool
@@ -65,8 +70,10 @@ from services.campaign.watch.servicer import WatchServicer
 
 _log = structlog.get_logger(__name__)
 
-#: An estimate reads every contact; nothing else takes longer than the default.
+#: An estimate reads every contact.
 ESTIMATE_SECONDS_MAX = 120.0
+#: Goes through every campaign that has the person, and files that wait for their import.
+ERASE_SECONDS_MAX = 120.0
 #: How often streams and consumers are made where they are missing: a wiped NATS comes back empty.
 TOPOLOGY_INTERVAL_SECONDS = 2.0
 #: How often health follows whether the database answers.
@@ -82,11 +89,14 @@ class Parts:
     nats: NatsConnection
     dispatcher: Dispatcher
     sweepers: Sweepers
+    deletions: Deletions
+    retention: Retention
     hub: WatchHub
     campaigns: CampaignServicer
     contacts: ContactServicer
     attachments: AttachmentServicer
     messages: MessageServicer
+    suppressions: SuppressionServicer
     test_sends: TestSendServicer
     watch: WatchServicer
     delivery: DeliveryServicer
@@ -104,6 +114,8 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
         redispatch_after_seconds=settings.redispatch_after_seconds,
     )
     hub = WatchHub(pool, nats)
+    import_terms = ImportTerms(secrets.recipient_key, settings.contact_limits())
+    deletions = Deletions(pool)
     return Parts(
         settings=settings,
         pool=pool,
@@ -116,6 +128,8 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
             _timers(settings),
             purge=_purge,
         ),
+        deletions=deletions,
+        retention=Retention(pool, wakeups, deletions, _retention(settings)),
         hub=hub,
         campaigns=CampaignServicer(
             pool,
@@ -123,16 +137,20 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
             wakeups=wakeups,
             compiler=TemplateCompiler(),
             on_run=dispatcher.wake,
+            on_delete=deletions.wake,
         ),
         contacts=ContactServicer(
             pool,
             page_tokens=page_tokens,
             wakeups=wakeups,
-            terms=ImportTerms(secrets.recipient_key, settings.contact_limits()),
+            terms=import_terms,
         ),
         attachments=AttachmentServicer(pool, bytes_max=settings.attachments_bytes_max),
         messages=MessageServicer(
             pool, page_tokens=page_tokens, recipient_key=secrets.recipient_key
+        ),
+        suppressions=SuppressionServicer(
+            pool, page_tokens=page_tokens, wakeups=wakeups, terms=import_terms
         ),
         test_sends=TestSendServicer(
             pool,
@@ -188,6 +206,12 @@ def public_services(parts: Parts) -> list[Service]:
             ),
         ),
         Service(
+            suppression_pb2.DESCRIPTOR.services_by_name["SuppressionService"].full_name,
+            lambda server: suppression_pb2_grpc.add_SuppressionServiceServicer_to_server(
+                parts.suppressions, server
+            ),
+        ),
+        Service(
             test_send_pb2.DESCRIPTOR.services_by_name["TestSendService"].full_name,
             lambda server: test_send_pb2_grpc.add_TestSendServiceServicer_to_server(
                 parts.test_sends, server
@@ -220,6 +244,8 @@ def background_tasks(parts: Parts) -> dict[str, Callable[[], Coroutine[Any, Any,
         "topology": lambda: keep_topology(parts.nats),
         "dispatcher": parts.dispatcher.run,
         "sweepers": parts.sweepers.run,
+        "deletions": parts.deletions.run,
+        "retention": parts.retention.run,
         "watch-hub": parts.hub.run,
     }
 
@@ -244,12 +270,15 @@ def servers(parts: Parts) -> tuple[RpcServer, RpcServer]:
         services=public_services(parts),
         authentication=AuthenticationInterceptor(
             lookup,
-            # Everything there is so far is about campaigns.
+            # Everything there is so far is about campaigns and their recipients.
             roles_allowed=lambda _method: CAMPAIGN_ROLES,
             open_services=OPEN_SERVICES,
         ),
         deadline=DeadlineInterceptor(
-            method_seconds={"/outreach.v1.CampaignService/EstimateCampaign": ESTIMATE_SECONDS_MAX}
+            method_seconds={
+                "/outreach.v1.CampaignService/EstimateCampaign": ESTIMATE_SECONDS_MAX,
+                "/outreach.v1.SuppressionService/ErasePerson": ERASE_SECONDS_MAX,
+            }
         ),
     )
     internal = RpcServer(
@@ -389,6 +418,13 @@ async def _purge(connection: Connection) -> None:
     """What is kept for a limited time, beside what the delivery itself keeps."""
     await purge_request_log(connection)
     await purge_test_sends(connection)
+
+
+def _retention(settings: Settings) -> RetentionTerms:
+    return RetentionTerms(
+        delete_after_days=settings.retention_delete_after_days,
+        strip_after_days=settings.retention_strip_after_days,
+    )
 
 
 def _timers(settings: Settings) -> Timers:

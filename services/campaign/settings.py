@@ -133,6 +133,18 @@ class Settings(BaseSettings):
         description="Size of all attachments of a campaign together.",
     )
 
+    retention_delete_after_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="Campaigns that ended, or were never run and last edited, so many days ago are deleted; none: never.",
+    )
+    retention_strip_after_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="So long after its end (or its import, when never run) a campaign's contacts lose recipient and "
+        "values; none: never.",
+    )
+
     bootstrap_organisation_name: str | None = Field(
         default=None,
         description="An organisation that is set up at the start; its id follows from its name.",
