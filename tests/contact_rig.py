@@ -151,6 +151,7 @@ def _server(pool: Any, wakes: Wakes, limits: ContactLimits) -> RpcServer:
         wakeups=wakes,
         compiler=TemplateCompiler(),
         on_run=lambda: None,
+        on_delete=lambda: None,
     )
     contacts = ContactServicer(
         pool, page_tokens=tokens, wakeups=wakes, terms=ImportTerms(RECIPIENT_KEY, limits)

@@ -7,7 +7,16 @@ from importlib.metadata import version as distribution_version
 import grpc
 import typer
 
-from outreach.cli import attachments, campaign, contacts, local, messages, test_sends
+from outreach.cli import (
+    attachments,
+    campaign,
+    campaign_delete,
+    contacts,
+    local,
+    messages,
+    suppressions,
+    test_sends,
+)
 from outreach.cli.output import answers, print_json
 from outreach.cli.session import Json
 
@@ -24,12 +33,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+campaign.app.command("delete")(campaign_delete.delete)
 campaign.app.command("test-send")(test_sends.send)
 campaign.app.command("test-show")(test_sends.show)
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(contacts.app, name="contacts")
 app.add_typer(attachments.app, name="attachments")
 app.add_typer(messages.app, name="messages")
+app.add_typer(suppressions.app, name="suppressions")
 app.command()(local.up)
 app.command()(local.demo)
 

@@ -4,12 +4,19 @@ from outreach.client.attachments import AttachmentCalls
 from outreach.client.campaigns import CampaignCalls
 from outreach.client.contacts import ContactCalls
 from outreach.client.messages import MessageCalls
+from outreach.client.suppressions import SuppressionCalls
 from outreach.client.test_sends import TestSendCalls
 from outreach.client.watches import WatchCalls
 
 
 class OutreachClient(
-    CampaignCalls, ContactCalls, AttachmentCalls, MessageCalls, TestSendCalls, WatchCalls
+    CampaignCalls,
+    ContactCalls,
+    AttachmentCalls,
+    MessageCalls,
+    SuppressionCalls,
+    TestSendCalls,
+    WatchCalls,
 ):
     """Every call of the public API as a method; an async context manager.
 

@@ -39,6 +39,7 @@ from outreach.v1 import (
 )
 from outreach.vocabulary import Channel
 from services.campaign.bootstrap import bootstrap
+from services.campaign.deletions import Deletions
 from services.campaign.delivery.claims import Claims
 from services.campaign.delivery.content import Contents
 from services.campaign.delivery.dispatcher import Dispatcher
@@ -46,7 +47,6 @@ from services.campaign.delivery.look_ups import LookUps
 from services.campaign.delivery.reports import Reports
 from services.campaign.delivery.servicer import DeliveryServicer
 from services.campaign.delivery.sweepers import Sweepers, Timers
-from services.campaign.deletions import Deletions
 from services.campaign.domain.permissions import CAMPAIGN_ROLES
 from services.campaign.retention import Retention, RetentionTerms
 from services.campaign.rpc.attachments import AttachmentServicer

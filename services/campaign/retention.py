@@ -14,8 +14,8 @@ import structlog
 
 from outreach.cancellation import raise_if_cancelled
 from outreach.postgres.outage import STORE_ERRORS
-from services.campaign.delivery.changes import Wakeups, lock_campaign
 from services.campaign.deletions import Deletions
+from services.campaign.delivery.changes import Wakeups, lock_campaign
 from services.campaign.store import Pool
 from services.campaign.store import deletions as store
 from services.campaign.store.contacts import delete_upload, lock_contacts

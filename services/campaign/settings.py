@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     retention_delete_after_days: float | None = Field(
         default=None,
         gt=0,
-        description="Campaigns that ended, or were never run and last edited, so many days ago are deleted; none: never.",
+        description="So long after its end (or its last edit, when never run) a campaign is deleted; none: never.",
     )
     retention_strip_after_days: float | None = Field(
         default=None,

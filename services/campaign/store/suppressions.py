@@ -52,8 +52,7 @@ async def list_suppressions(
         QUERIES["list_suppressions"],
         organisation_id,
         channel,
-        # asyncpg's "infinity": nothing is later.
-        datetime.max if after is None else after.event_time,
+        None if after is None else after.event_time,
         0 if after is None else after.channel,
         b"" if after is None else after.recipient_hash,
         limit,

@@ -2,14 +2,14 @@
 -- event can't undo it; callers see none of those. Events that senders tell of: delivery.sql, opt_out.
 
 -- name: list_suppressions
--- Newest first, those after ($3, $4, $5); NULL: both channels. In two parts, each read along the index to where its
+-- Newest first, those after ($3, $4, $5), NULL: from the first; $2 NULL: both channels. In two parts, each read along the index to where its
 -- page ends: an import gives 300,000 of them the same time.
 SELECT channel, recipient_hash, recipient, source, event_time
 FROM (
     (
         SELECT channel, recipient_hash, recipient, source, event_time
         FROM suppression
-        WHERE organisation_id = $1 AND suppressed AND event_time = $3 AND (channel, recipient_hash) > ($4, $5)
+        WHERE organisation_id = $1 AND suppressed AND event_time = $3::timestamptz AND (channel, recipient_hash) > ($4, $5)
           AND ($2::smallint IS NULL OR channel = $2)
         ORDER BY channel, recipient_hash
         LIMIT $6
@@ -18,7 +18,7 @@ FROM (
     (
         SELECT channel, recipient_hash, recipient, source, event_time
         FROM suppression
-        WHERE organisation_id = $1 AND suppressed AND event_time < $3 AND ($2::smallint IS NULL OR channel = $2)
+        WHERE organisation_id = $1 AND suppressed AND event_time < coalesce($3, 'infinity') AND ($2::smallint IS NULL OR channel = $2)
         ORDER BY event_time DESC, channel, recipient_hash
         LIMIT $6
     )

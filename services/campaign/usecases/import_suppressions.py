@@ -1,6 +1,6 @@
 """Add all recipients of a CSV file to the list of those that opted out: all or nothing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -93,7 +93,8 @@ async def import_suppressions(
     await store.begin_import(connection)
     counts = ImportCounts()
     async with (
-        aclosing(spool.pieces()) as pieces,
+        # Closed before the spool is, whatever ends the import.
+        aclosing(_pieces(spool)) as pieces,
         import_in_worker(pieces, spec) as batches,
     ):
         async for batch in batches:
@@ -108,6 +109,11 @@ async def import_suppressions(
         known=counts.imported - added + counts.duplicates,
         invalid=counts.invalid,
     )
+
+
+async def _pieces(spool: UploadSpool) -> AsyncGenerator[bytes]:
+    async for piece in spool.pieces():
+        yield piece
 
 
 def _mapping(layout: FileLayout, column: str) -> Mapping:
