@@ -113,10 +113,12 @@ class _Search:
         self._decoder = codecs.getincrementaldecoder(encoding)("replace")
         # Not within a longer one. At the end of a piece that can't be told: then it is taken for one.
         self._pattern = re.compile(rf"(?<![\w.+-]){re.escape(recipient.lower())}(?![\w-])")
-        self._overlap = len(recipient) + 1
+        self._overlap = len(recipient)
         self._rest = ""
 
     def finds(self, piece: bytes) -> bool:
         text = self._rest + self._decoder.decode(piece).lower()
+        # What stands at the beginning of a whole rest was looked at before, with what is before it.
+        start = 1 if len(self._rest) == self._overlap else 0
         self._rest = text[-self._overlap :]
-        return self._pattern.search(text) is not None
+        return self._pattern.search(text, start) is not None
