@@ -193,18 +193,10 @@ async def test_what_is_run_again_is_left_alone(
     tenant = await service.tenant()
     campaign_id = await campaign_in(service, tenant, S.COMPLETE_WITH_ERRORS, days=31)
     monkeypatch.setattr(erasures, "BATCH_CONTACTS_MAX", 1)
-    strip_contacts = erasures.strip_contacts
     numbers: list[int] = []
 
-    async def then_retried(*arguments: Any) -> list[int]:
-        found = await strip_contacts(*arguments)
-        numbers.extend(found)
-        return found
-
-    monkeypatch.setattr("services.campaign.retention.strip_contacts", then_retried)
-
-    async def retry(_seconds: float) -> None:
-        """Between two batches, as a retry leaves it."""
+    async def retry() -> None:
+        """As it leaves the campaign."""
         await service.pool.execute(
             "UPDATE message SET status = 2 WHERE campaign_id = $1 AND number IN (1, 3)",
             UUID(campaign_id),
@@ -215,9 +207,17 @@ async def test_what_is_run_again_is_left_alone(
             UUID(campaign_id),
         )
 
-    monkeypatch.setattr("services.campaign.retention.asyncio.sleep", retry)
-    await retention(service, strip_after_days=30.0, delete_after_days=30.0 * 1_000).sweep()
-    monkeypatch.undo()
+    class RetriedBetween(Retention):
+        async def _strip_batch(
+            self, campaign_id: UUID, days: float, after: int
+        ) -> list[int] | None:
+            found = await super()._strip_batch(campaign_id, days, after)
+            numbers.extend(found or [])
+            await retry()
+            return found
+
+    parts, terms = service.parts, RetentionTerms(delete_after_days=None, strip_after_days=30.0)
+    await RetriedBetween(service.pool, parts.suppressions._wakeups, parts.deletions, terms).sweep()
     assert numbers == [1]
     assert (
         await service.pool.fetchval("SELECT count(*) FROM campaign WHERE strip_time IS NOT NULL")
