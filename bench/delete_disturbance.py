@@ -1,9 +1,9 @@
-"""How much the deletion of a large campaign disturbs a running one: `python -m bench.delete_disturbance [rows] [rounds]`.
+"""How much a large campaign's deletion disturbs a running one: `python -m bench.delete_disturbance [rows] [rounds]`.
 
-The running campaign is what a sender does with the database: claims of 100, each reported as accepted, as fast as they are
-committed (fsync on). In turn, in the same run: undisturbed, and while 300,000 messages and contacts of another campaign are
-deleted in the background. Beside them how long the call took, and the deletion; and the rate beside one that is deleted
-without pauses.
+The running campaign is what a sender does with the database: claims of 100, each reported as accepted, as fast as they
+are committed (fsync on). In turn, in the same run: undisturbed, and while 300,000 messages and contacts of another
+campaign are deleted in the background. Beside them: how long the call and the deletion took, and the ratio when the
+deletion makes no pauses.
 """
 
 import asyncio
