@@ -11,6 +11,7 @@ from outreach.errors import OutreachError
 from outreach.internal.v1 import delivery_pb2 as pb
 from outreach.v1 import (
     campaign_pb2,
+    channel_pb2,
     contact_pb2,
     contact_pb2_grpc,
     test_send_pb2,
@@ -18,8 +19,10 @@ from outreach.v1 import (
     watch_pb2,
     watch_pb2_grpc,
 )
+from outreach.v1.failure_reason_pb2 import FAILURE_REASON_ACCOUNT_PROBLEM
 from outreach.vocabulary import CampaignStatus, Channel
 from services.campaign.deletions import Deletions
+from services.campaign.store import contacts as stored_contacts
 from services.campaign.store import deletions as store
 from services.campaign.store.deletions import LEFT
 from services.campaign.usecases import import_contacts as importing
@@ -293,13 +296,15 @@ async def test_what_is_told_of_it_later_is_dropped(service: Service) -> None:
         )
         opt_out = pb.OptOut(
             organisation_id=str(tenant.organisation_id),
-            channel=1,
+            channel=channel_pb2.CHANNEL_SMS,
             action=pb.OPT_OUT_ACTION_ADD,
             campaign_id=campaign.id,
             number=1,
             source="provider",
         )
-        failure = pb.CampaignFailureReport(campaign_id=campaign.id, run=1, failure_reason=13)
+        failure = pb.CampaignFailureReport(
+            campaign_id=campaign.id, run=1, failure_reason=FAILURE_REASON_ACCOUNT_PROBLEM
+        )
         begun = pb.BegunAttempts(campaign_id=campaign.id, numbers=[1], attempts=[1])
         ended = pb.EndedInstance(instance_id=str(uuid4()), begun=[begun])
         return pb.ReportBatch(
@@ -368,7 +373,7 @@ async def test_an_import_that_ends_after_it_leaves_nothing(
     campaign = await tenant.create()
     upload_id = await upload(service, tenant, campaign.id, f"phone,name\n{row}\n".encode())
     reached, go_on = asyncio.Event(), asyncio.Event()
-    problems_after = importing.problems_after
+    problems_after = stored_contacts.problems_after
 
     async def held(*arguments: Any) -> Any:
         found = await problems_after(*arguments)

@@ -19,6 +19,7 @@ from outreach.v1 import (
     test_send_pb2,
     test_send_pb2_grpc,
 )
+from outreach.v1.channel_pb2 import CHANNEL_SMS
 from outreach.vocabulary import Channel, MessageStatus
 from services.campaign.delivery.look_ups import LookUps
 from services.campaign.rpc.fields import Fields, request_key
@@ -498,7 +499,7 @@ async def test_the_log_of_requests_has_no_hash_to_try_numbers_on(service: Servic
     request_id = str(uuid4())
     await erase(tenant, recipient(1), request_id=request_id)
     row = await service.pool.fetchrow("SELECT method, request_hash FROM request_log")
-    plain = suppression_pb2.ErasePersonRequest(channel=1, recipient=recipient(1))
+    plain = suppression_pb2.ErasePersonRequest(channel=CHANNEL_SMS, recipient=recipient(1))
     caller: Any = type("Caller", (), {"organisation_id": tenant.organisation_id})()
     key = request_key(Fields(), caller, "ErasePerson", plain, request_id)
     assert key is not None

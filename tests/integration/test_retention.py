@@ -94,7 +94,7 @@ def test_settings_are_days(name: str) -> None:
 
 async def test_old_campaigns_are_deleted_and_running_ones_never(service: Service) -> None:
     tenant = await service.tenant()
-    old = {
+    old: dict[CampaignStatus, str] = {
         status: await campaign_in(service, tenant, status, days=31)
         for status in S
         if status is not S.IN_PROGRESS
@@ -119,7 +119,7 @@ async def test_old_campaigns_lose_their_contacts_data_and_keep_their_counts(
 ) -> None:
     monkeypatch.setattr(erasures, "BATCH_CONTACTS_MAX", 2)
     tenant = await service.tenant()
-    old = {
+    old: dict[CampaignStatus, str] = {
         status: await campaign_in(service, tenant, status, days=31)
         for status in S
         if status is not S.IN_PROGRESS

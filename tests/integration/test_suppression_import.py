@@ -10,6 +10,7 @@ import grpc.aio
 import pytest
 
 from outreach.v1 import suppression_pb2
+from outreach.v1.channel_pb2 import CHANNEL_SMS
 from outreach.vocabulary import Channel
 from tests.campaign_service import Service, Tenant, campaign_service, refused
 from tests.suppression_rig import EMAIL, SMS, add, erase, get, import_file, listed, opt_out, told
@@ -158,7 +159,7 @@ async def test_a_request_id_is_of_one_file(service: Service) -> None:
 async def test_a_call_that_is_broken_off_adds_nothing(service: Service) -> None:
     tenant = await service.tenant()
     call = tenant.suppressions.ImportSuppressions(metadata=tenant.metadata)
-    header = suppression_pb2.SuppressionFileHeader(channel=1, file_name="a.csv")
+    header = suppression_pb2.SuppressionFileHeader(channel=CHANNEL_SMS, file_name="a.csv")
     await call.write(suppression_pb2.ImportSuppressionsRequest(header=header))
     await call.write(suppression_pb2.ImportSuppressionsRequest(chunk=b"phone\n+15005550001\n"))
     call.cancel()

@@ -11,6 +11,7 @@ import pytest
 from outreach.internal.v1 import delivery_pb2 as pb
 from outreach.recipients import recipient_hash
 from outreach.v1 import suppression_pb2
+from outreach.v1.channel_pb2 import CHANNEL_SMS
 from outreach.vocabulary import Channel
 from services.campaign.store.suppressions import QUERIES
 from tests.campaign_service import Service, campaign_service, recipient, refused
@@ -37,7 +38,7 @@ async def test_add_get_and_remove(service: Service) -> None:
     tenant, stranger = await service.tenant(), await service.tenant()
     began = time.time()
     added = await add(tenant, NUMBER)
-    assert (added.channel, added.recipient, source(added)) == (SMS, NUMBER, "OPERATOR")
+    assert (added.channel, added.recipient, source(added)) == (CHANNEL_SMS, NUMBER, "OPERATOR")
     assert began - 5 < added.event_time.seconds < time.time() + 5
     assert await get(tenant, NUMBER) == added
     assert await listed(tenant) == [added]
@@ -195,7 +196,7 @@ async def test_the_recipient_is_shown_whatever_told_it(service: Service) -> None
     await service.put_contacts(tenant, campaign.id, [["a"], ["b"], ["c"]])
     key = service.recipient_key
     now = time.time()
-    of_message = {"campaign_id": campaign.id, "number": 2, "source": "provider"}
+    of_message: dict[str, Any] = {"campaign_id": campaign.id, "number": 2, "source": "provider"}
     await told(
         service,
         opt_out(tenant, now + 1, recipient="+15005559999"),
