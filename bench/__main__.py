@@ -13,7 +13,7 @@ FULL = (
     ("bench.sms_rate", "20000", "3"),
     ("bench.email_rate", "100000", "3"),
     ("bench.event_intake", "200000", "1000"),
-    ("bench.delete_disturbance", "300000", "2"),
+    ("bench.delete_disturbance", "300000"),
     ("bench.memory", "10000", "300000"),
 )
 QUICK = (
@@ -21,7 +21,7 @@ QUICK = (
     ("bench.sms_rate", "5000", "1"),
     ("bench.email_rate", "20000", "1"),
     ("bench.event_intake", "50000", "1000"),
-    ("bench.delete_disturbance", "30000", "1"),
+    ("bench.delete_disturbance", "30000"),
     ("bench.memory", "2000", "10000"),
 )
 
