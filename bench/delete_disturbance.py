@@ -92,16 +92,18 @@ class Running:
         self._instance = uuid4()
         self._first = 1
         self.messages = 0
+        self.over = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled; `messages` grows with each commit of a report."""
-        while True:
+        """Until `over` is set; `messages` grows with each commit of a report."""
+        self.over.clear()
+        while not self.over.is_set():
             last = self._first + CLAIM_MESSAGES - 1
             claimed = await self._claims.claim(
                 self._instance, self._campaign_id, 1, self._first, last, CLAIM_MESSAGES
             )
             if not claimed.messages:
-                raise SystemExit("the running campaign is over; give fewer rows or rounds")
+                raise SystemExit("the running campaign is over; give fewer rows")
             part = pb.CampaignReports(
                 campaign_id=str(self._campaign_id),
                 reports=[
@@ -169,8 +171,8 @@ async def measure(pool: Any, rows: int) -> None:
             await delete_campaign(connection, caller, DeleteCommand(campaign_id, ""))
         called_seconds = time.perf_counter() - began
         without, beside = await rates(running, HeldBack(pool, rest_times=rest_times))
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+        running.over.set()
+        await sending
         alone, disturbed = median(without), median(beside)
         print(
             f"{what:<15} {alone:>13,.0f} {disturbed:>16,.0f} {disturbed / alone:>6.2f}"
