@@ -110,6 +110,17 @@ class MissingVariablePolicy(IntEnum):
     SKIP = 2
 
 
+class SuppressionSource(IntEnum):
+    """How a recipient came to be suppressed; stored by its name in small letters."""
+
+    REPLY = 1
+    LINK = 2
+    PROVIDER = 3
+    SPAM_REPORT = 4
+    OPERATOR = 5
+    ERASURE = 6
+
+
 class Role(IntEnum):
     """What the holder of an API key may do (product rules: "Who may do what")."""
 

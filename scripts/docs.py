@@ -71,6 +71,7 @@ EFFECT_TEXTS: Mapping[Effect, str] = {
 #: Conditions of `allowed_actions` beside the status.
 ACTION_CONDITIONS: Mapping[CampaignAction, str] = {
     CampaignAction.IMPORT_CONTACTS: "no contacts imported yet",
+    CampaignAction.RUN: "somebody is left to send to",
     CampaignAction.STOP: "not stopped yet",
     CampaignAction.RETRY: "something failed, or something was cancelled",
 }

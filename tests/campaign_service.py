@@ -17,7 +17,13 @@ from outreach.postgres.pool import create_pool
 from outreach.recipients import recipient_hash
 from outreach.rpc.channel import bearer, create_channel
 from outreach.rpc.errors import from_status
-from outreach.v1 import campaign_pb2, campaign_pb2_grpc, channel_pb2, message_pb2_grpc
+from outreach.v1 import (
+    campaign_pb2,
+    campaign_pb2_grpc,
+    channel_pb2,
+    message_pb2_grpc,
+    suppression_pb2_grpc,
+)
 from outreach.vocabulary import Channel, Role
 from services.campaign.app import Parts, compose, end_streams, servers
 from services.campaign.settings import Settings
@@ -37,10 +43,12 @@ class Tenant:
     channel: grpc.aio.Channel
     campaigns: Any = field(init=False)
     messages: Any = field(init=False)
+    suppressions: Any = field(init=False)
 
     def __post_init__(self) -> None:
         self.campaigns = campaign_pb2_grpc.CampaignServiceStub(self.channel)
         self.messages = message_pb2_grpc.MessageServiceStub(self.channel)
+        self.suppressions = suppression_pb2_grpc.SuppressionServiceStub(self.channel)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -81,6 +89,11 @@ class Tenant:
         )
         campaign: campaign_pb2.Campaign = await self.call(self.campaigns.RunCampaign, request)
         return campaign
+
+    async def delete(self, campaign_id: str, **fields: Any) -> None:
+        """Delete it."""
+        request = campaign_pb2.DeleteCampaignRequest(id=campaign_id, **fields)
+        await self.call(self.campaigns.DeleteCampaign, request)
 
     async def disclaimer_version(self) -> str:
         disclaimer = await self.call(

@@ -157,6 +157,7 @@ def _server(pool: Any, wakes: Wakes, limits: ContactLimits) -> RpcServer:
         compiler=TemplateCompiler(),
         on_run=lambda: None,
         on_stop=_no_sender,
+        on_delete=lambda: None,
     )
     contacts = ContactServicer(
         pool, page_tokens=tokens, wakeups=wakes, terms=ImportTerms(RECIPIENT_KEY, limits)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from outreach.errors import OutreachError
 from outreach.rpc.errors import DETAILS_KEY, status_code_of, to_status
@@ -20,11 +21,14 @@ from outreach.v1 import (
     attachment_pb2_grpc,
     campaign_pb2,
     campaign_pb2_grpc,
+    channel_pb2,
     contact_pb2,
     contact_pb2_grpc,
     failure_reason_pb2,
     message_pb2,
     message_pb2_grpc,
+    suppression_pb2,
+    suppression_pb2_grpc,
     test_send_pb2,
     test_send_pb2_grpc,
     watch_pb2,
@@ -43,6 +47,7 @@ class ScriptedApi(
     campaign_pb2_grpc.CampaignServiceServicer,
     contact_pb2_grpc.ContactServiceServicer,
     message_pb2_grpc.MessageServiceServicer,
+    suppression_pb2_grpc.SuppressionServiceServicer,
     test_send_pb2_grpc.TestSendServiceServicer,
     watch_pb2_grpc.WatchServiceServicer,
 ):
@@ -128,6 +133,63 @@ class ScriptedApi(
         await self._begin(request, context)
         return campaign_pb2.RetryMessagesResponse(
             campaign=self.campaign, retried=1_200, not_retryable=3
+        )
+
+    async def DeleteCampaign(
+        self, request: Any, context: Any
+    ) -> campaign_pb2.DeleteCampaignResponse:
+        await self._begin(request, context)
+        return campaign_pb2.DeleteCampaignResponse()
+
+    async def ListSuppressions(
+        self, request: Any, context: Any
+    ) -> suppression_pb2.ListSuppressionsResponse:
+        await self._begin(request, context)
+        page = int(request.page_token or 0)
+        return suppression_pb2.ListSuppressionsResponse(
+            suppressions=[
+                suppression_pb2.Suppression(
+                    channel=channel_pb2.CHANNEL_SMS,
+                    recipient="" if n else f"+1500555{page:04d}",
+                    source=suppression_pb2.SUPPRESSION_SOURCE_REPLY,
+                    event_time=Timestamp(seconds=1_700_000_000),
+                )
+                for n in range(2)
+            ],
+            next_page_token=str(page + 1) if page < 2 else "",
+        )
+
+    async def GetSuppression(self, request: Any, context: Any) -> suppression_pb2.Suppression:
+        await self._begin(request, context)
+        return suppression_pb2.Suppression(
+            channel=request.channel,
+            recipient=request.recipient,
+            source=suppression_pb2.SUPPRESSION_SOURCE_OPERATOR,
+        )
+
+    async def CreateSuppression(self, request: Any, context: Any) -> suppression_pb2.Suppression:
+        return await self.GetSuppression(request, context)
+
+    async def DeleteSuppression(
+        self, request: Any, context: Any
+    ) -> suppression_pb2.DeleteSuppressionResponse:
+        await self._begin(request, context)
+        return suppression_pb2.DeleteSuppressionResponse()
+
+    async def ImportSuppressions(
+        self, request_iterator: AsyncIterator[Any], context: Any
+    ) -> suppression_pb2.ImportSuppressionsResponse:
+        header = await anext(request_iterator)
+        self.file = b""
+        await self._begin(header, context)
+        async for frame in request_iterator:
+            self.file += frame.chunk
+        return suppression_pb2.ImportSuppressionsResponse(rows=5, added=2, known=2, invalid=1)
+
+    async def ErasePerson(self, request: Any, context: Any) -> suppression_pb2.ErasePersonResponse:
+        await self._begin(request, context)
+        return suppression_pb2.ErasePersonResponse(
+            campaigns=1, contacts=2, opted_out=1, under_way=1
         )
 
     async def ListCampaigns(self, request: Any, context: Any) -> campaign_pb2.ListCampaignsResponse:
@@ -385,6 +447,7 @@ async def serving_scripted(api: ScriptedApi, port: int = 0) -> AsyncIterator[str
     campaign_pb2_grpc.add_CampaignServiceServicer_to_server(api, server)
     contact_pb2_grpc.add_ContactServiceServicer_to_server(api, server)
     message_pb2_grpc.add_MessageServiceServicer_to_server(api, server)
+    suppression_pb2_grpc.add_SuppressionServiceServicer_to_server(api, server)
     test_send_pb2_grpc.add_TestSendServiceServicer_to_server(api, server)
     watch_pb2_grpc.add_WatchServiceServicer_to_server(api, server)
     port = server.add_insecure_port(f"127.0.0.1:{port}")

@@ -7,7 +7,18 @@ from importlib.metadata import version as distribution_version
 import grpc
 import typer
 
-from outreach.cli import attachments, campaign, contacts, exports, local, messages, runs, test_sends
+from outreach.cli import (
+    attachments,
+    campaign,
+    campaign_delete,
+    contacts,
+    exports,
+    local,
+    messages,
+    runs,
+    suppressions,
+    test_sends,
+)
 from outreach.cli.output import answers, print_json
 from outreach.cli.session import Json
 
@@ -26,6 +37,7 @@ app = typer.Typer(
 )
 campaign.app.command()(runs.stop)
 campaign.app.command()(runs.retry)
+campaign.app.command("delete")(campaign_delete.delete)
 campaign.app.command("test-send")(test_sends.send)
 campaign.app.command("test-show")(test_sends.show)
 app.add_typer(campaign.app, name="campaign")
@@ -33,6 +45,7 @@ app.add_typer(contacts.app, name="contacts")
 app.add_typer(attachments.app, name="attachments")
 app.add_typer(messages.app, name="messages")
 app.add_typer(exports.app, name="export")
+app.add_typer(suppressions.app, name="suppressions")
 app.command()(local.up)
 app.command()(local.demo)
 

@@ -10,6 +10,7 @@ import typer
 from outreach.v1 import campaign_pb2, message_pb2
 from outreach.v1.channel_pb2 import Channel
 from outreach.v1.failure_reason_pb2 import FailureReason
+from outreach.v1.suppression_pb2 import SuppressionSource
 
 #: What this program can do of what the API allows.
 COMMANDS: Mapping[campaign_pb2.CampaignAction.ValueType, str] = {
@@ -18,6 +19,7 @@ COMMANDS: Mapping[campaign_pb2.CampaignAction.ValueType, str] = {
     campaign_pb2.CAMPAIGN_ACTION_RUN: "campaign run",
     campaign_pb2.CAMPAIGN_ACTION_STOP: "campaign stop",
     campaign_pb2.CAMPAIGN_ACTION_RETRY: "campaign retry",
+    campaign_pb2.CAMPAIGN_ACTION_DELETE: "campaign delete",
 }
 
 Number = TypeVar("Number", bound=int)
@@ -47,6 +49,11 @@ def message_status(number: message_pb2.MessageStatus.ValueType) -> str:
 def failure_reason(number: FailureReason.ValueType) -> str:
     """The reason's name, as in UNREACHABLE; empty for none."""
     return "" if not number else short_name(FailureReason.Name(number), "FAILURE_REASON_")
+
+
+def suppression_source(number: SuppressionSource.ValueType) -> str:
+    """The source's name, as in SPAM_REPORT."""
+    return short_name(SuppressionSource.Name(number), "SUPPRESSION_SOURCE_")
 
 
 def channel(number: Channel.ValueType) -> str:

@@ -64,6 +64,7 @@ _HINTS: Mapping[str, str] = {
     "ATTACHMENT_TYPE_BLOCKED": "Put it on a web page, and a link to it into the email.",
     "ATTACHMENTS_TOO_LARGE": "See what there is with `outreach attachments list`.",
     "EXPORT_CHANGED": "Run the same command again: it exports from the beginning.",
+    "NOT_CONFIRMED": "Say --yes once it is meant.",
     "CONSENT_NOT_CONFIRMED": "Say --consent once it is true.",
     "DISCLAIMER_NOT_ACCEPTED": "Read it with `outreach campaign run` in a terminal.",
     "MAPPING_NO_DESTINATION": "Say which column has the recipients: --column NAME=destination.",

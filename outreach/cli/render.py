@@ -12,7 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from outreach.cli import names
-from outreach.v1 import attachment_pb2, campaign_pb2, contact_pb2, message_pb2, test_send_pb2
+from outreach.v1 import (
+    attachment_pb2,
+    campaign_pb2,
+    contact_pb2,
+    message_pb2,
+    suppression_pb2,
+    test_send_pb2,
+)
 
 # In the order in which a message goes through them; also the order of every table.
 COUNT_STYLES: Mapping[str, str] = {
@@ -138,6 +145,24 @@ def campaigns_table(campaigns: Iterable[campaign_pb2.Campaign], *, width: int) -
             delivered = counts.delivered + counts.assumed_delivered
             cells += [when(campaign.create_time), f"{counts.total:,}", f"{delivered:,}"]
         table.add_row(*cells, f"{counts.failed:,}")
+    return table
+
+
+def suppressions_table(suppressions: Iterable[suppression_pb2.Suppression]) -> Table:
+    """One recipient a line; of some only a hash is kept."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("recipient", overflow="fold")
+    table.add_column("channel", no_wrap=True)
+    table.add_column("source", no_wrap=True)
+    table.add_column("opted out", no_wrap=True)
+    for each in suppressions:
+        recipient = Text(each.recipient) if each.recipient else Text("not kept", style="dim")
+        table.add_row(
+            recipient,
+            names.channel(each.channel),
+            names.suppression_source(each.source),
+            when(each.event_time),
+        )
     return table
 
 

@@ -54,6 +54,8 @@ Json = Annotated[
     typer.Option("--json", help="JSON on stdout, for programs.", rich_help_panel=_PANEL),
 ]
 
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="For scripts: do not ask, it is meant.")]
+
 Value = TypeVar("Value")
 
 
@@ -95,6 +97,18 @@ class Session:
             print_json(error_data(error))
         print_error(error)
         raise typer.Exit(exit_code_of_error(error)) from None
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """What can't be undone is asked for, unless `yes` says it; without a terminal it is refused."""
+        if yes or (self.interactive and ask(question)):
+            return
+        self.fail(
+            CallError(
+                "NOT_CONFIRMED",
+                "It was not confirmed, so nothing was done.",
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+            )
+        )
 
     @property
     def interactive(self) -> bool:

@@ -17,7 +17,7 @@ _PAGE_SIZE_MAX = 200
 
 
 class CampaignCalls(Connection):
-    """Create, look at, change, run, stop and retry campaigns.
+    """Create, look at, change, run, stop, retry and delete campaigns.
 
     Every call raises `CallError`; which reasons a call can have is in `campaign.proto`. Mutating
     calls make a `request_id` unless one is given, and repeat themselves with it.
@@ -233,6 +233,18 @@ class CampaignCalls(Connection):
             request,
             timeout_seconds=self.timeouts.retry_messages_seconds,
         )
+
+    async def delete_campaign(
+        self, campaign_id: str, *, etag: str = "", request_id: str | None = None
+    ) -> None:
+        """Remove it with its contacts, messages, template and attachments, for good.
+
+        With an `etag` the deletion is refused when the campaign is not that one any more.
+        """
+        request = campaign_pb2.DeleteCampaignRequest(
+            id=campaign_id, request_id=request_id or new_request_id(), etag=etag
+        )
+        await self._call(self._campaigns.DeleteCampaign, request)
 
     async def preview_campaign(
         self,

@@ -5,6 +5,7 @@ from outreach.client.campaigns import CampaignCalls
 from outreach.client.contacts import ContactCalls
 from outreach.client.exports import ExportCalls
 from outreach.client.messages import MessageCalls
+from outreach.client.suppressions import SuppressionCalls
 from outreach.client.test_sends import TestSendCalls
 from outreach.client.watches import WatchCalls
 
@@ -15,6 +16,7 @@ class OutreachClient(
     AttachmentCalls,
     MessageCalls,
     ExportCalls,
+    SuppressionCalls,
     TestSendCalls,
     WatchCalls,
 ):

@@ -36,6 +36,7 @@ class Timeouts:
         call_seconds: one try of a call with one answer.
         estimate_seconds: one try of an estimate, which reads every contact.
         retry_messages_seconds: one try of a retry, which may queue every message again.
+        erase_seconds: one try of an erasure, which goes through every campaign that has the person.
         test_send_seconds: one try of a test send, which waits up to 20 s for its messages.
         transfer_seconds: one try of an upload, an import or a download.
         retry_seconds_max: after this a call that finds the service unavailable is given up.
@@ -46,6 +47,7 @@ class Timeouts:
     call_seconds: float = 15.0
     estimate_seconds: float = 120.0
     retry_messages_seconds: float = 120.0
+    erase_seconds: float = 120.0
     test_send_seconds: float = 30.0
     transfer_seconds: float = 900.0
     retry_seconds_max: float = 30.0

@@ -307,6 +307,7 @@ class ImportSuppressionsResponse(_message.Message):
     rows: _builtins.int
     """rows = added + known + invalid."""
     added: _builtins.int
+    """On the list now, and not before."""
     known: _builtins.int
     """Suppressed before, or twice in the file."""
     invalid: _builtins.int

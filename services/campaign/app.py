@@ -31,6 +31,8 @@ from outreach.v1 import (
     contact_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
+    suppression_pb2,
+    suppression_pb2_grpc,
     test_send_pb2,
     test_send_pb2_grpc,
     watch_pb2,
@@ -38,6 +40,7 @@ from outreach.v1 import (
 )
 from outreach.vocabulary import Channel
 from services.campaign.bootstrap import bootstrap
+from services.campaign.deletions import Deletions
 from services.campaign.delivery.claims import Claims
 from services.campaign.delivery.content import Contents
 from services.campaign.delivery.dispatcher import Dispatcher
@@ -46,11 +49,13 @@ from services.campaign.delivery.reports import Reports
 from services.campaign.delivery.servicer import DeliveryServicer
 from services.campaign.delivery.sweepers import Sweepers, Timers
 from services.campaign.export_role import ensure_export_role
+from services.campaign.retention import Retention, RetentionTerms
 from services.campaign.rpc.attachments import AttachmentServicer
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
 from services.campaign.rpc.messages import MessageServicer
 from services.campaign.rpc.pages import PageTokens
+from services.campaign.rpc.suppressions import SuppressionServicer
 from services.campaign.rpc.test_sends import TestSendServicer
 from services.campaign.settings import Settings
 from services.campaign.store import Connection, Pool
@@ -66,9 +71,14 @@ from services.campaign.watch.servicer import WatchServicer
 
 _log = structlog.get_logger(__name__)
 
-#: An estimate reads every contact, a retry may change every message; nothing else takes longer than the default.
+#: An estimate reads every contact, a retry may change every message, an erasure goes through every campaign that has
+#: the person, and files that wait for their import; nothing else takes longer than the default.
 LONG_CALL_SECONDS_MAX = 120.0
-LONG_CALLS = ("EstimateCampaign", "RetryMessages")
+LONG_CALLS = (
+    "CampaignService/EstimateCampaign",
+    "CampaignService/RetryMessages",
+    "SuppressionService/ErasePerson",
+)
 #: How often streams and consumers are made where they are missing: a wiped NATS comes back empty.
 TOPOLOGY_INTERVAL_SECONDS = 2.0
 
@@ -82,11 +92,14 @@ class Parts:
     nats: NatsConnection
     dispatcher: Dispatcher
     sweepers: Sweepers
+    deletions: Deletions
+    retention: Retention
     hub: WatchHub
     campaigns: CampaignServicer
     contacts: ContactServicer
     attachments: AttachmentServicer
     messages: MessageServicer
+    suppressions: SuppressionServicer
     test_sends: TestSendServicer
     watch: WatchServicer
     delivery: DeliveryServicer
@@ -111,12 +124,16 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
         await stops.run_stopped(channel, campaign_id, run)
         sweepers.wake()
 
+    import_terms = ImportTerms(secrets.recipient_key, settings.contact_limits())
+    deletions = Deletions(pool)
     return Parts(
         settings=settings,
         pool=pool,
         nats=nats,
         dispatcher=dispatcher,
         sweepers=sweepers,
+        deletions=deletions,
+        retention=Retention(pool, wakeups, deletions, _retention(settings)),
         hub=hub,
         campaigns=CampaignServicer(
             pool,
@@ -125,16 +142,20 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
             compiler=TemplateCompiler(),
             on_run=dispatcher.wake,
             on_stop=on_stop,
+            on_delete=deletions.wake,
         ),
         contacts=ContactServicer(
             pool,
             page_tokens=page_tokens,
             wakeups=wakeups,
-            terms=ImportTerms(secrets.recipient_key, settings.contact_limits()),
+            terms=import_terms,
         ),
         attachments=AttachmentServicer(pool, bytes_max=settings.attachments_bytes_max),
         messages=MessageServicer(
             pool, page_tokens=page_tokens, recipient_key=secrets.recipient_key
+        ),
+        suppressions=SuppressionServicer(
+            pool, page_tokens=page_tokens, wakeups=wakeups, terms=import_terms
         ),
         test_sends=TestSendServicer(
             pool,
@@ -190,6 +211,12 @@ def public_services(parts: Parts) -> list[Service]:
             ),
         ),
         Service(
+            suppression_pb2.DESCRIPTOR.services_by_name["SuppressionService"].full_name,
+            lambda server: suppression_pb2_grpc.add_SuppressionServiceServicer_to_server(
+                parts.suppressions, server
+            ),
+        ),
+        Service(
             test_send_pb2.DESCRIPTOR.services_by_name["TestSendService"].full_name,
             lambda server: test_send_pb2_grpc.add_TestSendServiceServicer_to_server(
                 parts.test_sends, server
@@ -222,6 +249,8 @@ def background_tasks(parts: Parts) -> dict[str, Callable[[], Coroutine[Any, Any,
         "topology": lambda: keep_topology(parts.nats),
         "dispatcher": parts.dispatcher.run,
         "sweepers": parts.sweepers.run,
+        "deletions": parts.deletions.run,
+        "retention": parts.retention.run,
         "watch-hub": parts.hub.run,
     }
 
@@ -246,14 +275,13 @@ def servers(parts: Parts) -> tuple[RpcServer, RpcServer]:
         services=public_services(parts),
         authentication=AuthenticationInterceptor(
             lookup,
-            # Everything there is so far is about campaigns.
+            # Everything there is so far is about campaigns and their recipients.
             roles_allowed=lambda _method: CAMPAIGN_ROLES,
             open_services=OPEN_SERVICES,
         ),
         deadline=DeadlineInterceptor(
             method_seconds={
-                f"/outreach.v1.CampaignService/{method}": LONG_CALL_SECONDS_MAX
-                for method in LONG_CALLS
+                f"/outreach.v1.{method}": LONG_CALL_SECONDS_MAX for method in LONG_CALLS
             }
         ),
     )
@@ -356,6 +384,13 @@ async def _purge(connection: Connection) -> None:
     """What is kept for a limited time, beside what the delivery itself keeps."""
     await purge_request_log(connection)
     await purge_test_sends(connection)
+
+
+def _retention(settings: Settings) -> RetentionTerms:
+    return RetentionTerms(
+        delete_after_days=settings.retention_delete_after_days,
+        strip_after_days=settings.retention_strip_after_days,
+    )
 
 
 def _timers(settings: Settings) -> Timers:

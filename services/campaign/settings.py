@@ -139,6 +139,18 @@ class Settings(BaseSettings):
         description="Makes the role `outreach_export`, which the export service reads by, with this password; "
         "none: an administrator makes it.",
     )
+    retention_delete_after_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="So long after its end (or its last edit, when never run) a campaign is deleted; none: never.",
+    )
+    retention_strip_after_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="So long after its end (or its import, when never run) a campaign's contacts lose recipient and "
+        "values; none: never.",
+    )
+
     bootstrap_organisation_name: str | None = Field(
         default=None,
         description="An organisation that is set up at the start; its id follows from its name.",

@@ -20,6 +20,7 @@ from outreach.v1 import (
     campaign_pb2,
     contact_pb2,
     message_pb2,
+    suppression_pb2,
     test_send_pb2,
     test_send_pb2_grpc,
     watch_pb2,
@@ -34,6 +35,7 @@ PUBLIC_METHODS: list[MethodDescriptor] = [
         campaign_pb2,
         contact_pb2,
         message_pb2,
+        suppression_pb2,
         test_send_pb2,
         watch_pb2,
     )
@@ -120,6 +122,7 @@ def _requests_for(campaign_id: str) -> dict[str, Any]:
             campaign=campaign, update_mask=FieldMask(paths=["name"])
         ),
         "RunCampaign": campaign_pb2.RunCampaignRequest(id=campaign_id),
+        "DeleteCampaign": campaign_pb2.DeleteCampaignRequest(id=campaign_id),
         "PreviewCampaign": campaign_pb2.PreviewCampaignRequest(id=campaign_id),
         "EstimateCampaign": campaign_pb2.EstimateCampaignRequest(id=campaign_id),
         "UploadContacts": contact_pb2.UploadContactsRequest(
@@ -157,6 +160,12 @@ _OF_THE_CALLER = {
     "GetDisclaimer",
     "WatchCampaigns",
     "GetTestSend",
+    "ListSuppressions",
+    "GetSuppression",
+    "CreateSuppression",
+    "DeleteSuppression",
+    "ImportSuppressions",
+    "ErasePerson",
 }
 
 

@@ -18,7 +18,7 @@ from outreach.v1 import campaign_pb2, contact_pb2
 from services.campaign.contacts.errors import ContactLimits
 from services.campaign.rpc import uploads as rpc
 from services.campaign.store.upload_spool import UploadSpool
-from services.campaign.usecases import upload_contacts as usecase
+from services.campaign.usecases import csv_file
 from tests.contact_rig import (
     ContactRig,
     add_organisation,
@@ -402,7 +402,7 @@ async def test_broken_off_uploads_leave_nothing(
 
     monkeypatch.setattr(UploadSpool, "append", append)
     # So small a file is looked at when it is complete.
-    monkeypatch.setattr(usecase, "detect_layout", lambda *_, **__: ended.append(1))
+    monkeypatch.setattr(csv_file, "detect_layout", lambda *_, **__: ended.append(1))
     for round_ in range(30):
 
         async def frames() -> AsyncIterator[contact_pb2.UploadContactsRequest]:

@@ -112,10 +112,12 @@ async def record_changes(
     Completion is decided here: the status that follows from the counts is the campaign's status from this commit on.
     """
     counts = campaign.counts.moved((move.source, move.target) for move in moves)
-    status = campaign_status(
-        counts, run=campaign.run, template_valid=True, critical_failure=campaign.failed
-    )
-    ends = not counts.active and not counts.retrying and not campaign.ended
+    status, ends = campaign.status, False
+    if campaign.run:  # before its first run a campaign's status depends on its template too
+        status = campaign_status(
+            counts, run=campaign.run, template_valid=True, critical_failure=campaign.failed
+        )
+        ends = not counts.active and not counts.retrying and not campaign.ended
     waiting = _LOOKED_UP[campaign.channel]
     resolved = [move.number for move in moves if move.source in waiting]
     revision: int = await connection.fetchval(

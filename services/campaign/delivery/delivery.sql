@@ -14,7 +14,9 @@ FOR NO KEY UPDATE
 
 -- name: claim_messages
 WITH picked AS (
-    SELECT m.number, c.recipient, c.recipient_hash, c.variables, s.recipient_hash IS NOT NULL AS suppressed,
+    -- Nobody is left to send to where the contact was erased, or its data removed with age.
+    SELECT m.number, c.recipient, c.recipient_hash, c.variables,
+           s.recipient_hash IS NOT NULL OR c.recipient = '' AS suppressed,
            $5::int > 1 AND EXISTS (
                SELECT FROM message_attempt a WHERE a.campaign_id = m.campaign_id AND a.number = m.number
            ) AS is_retry
@@ -122,38 +124,66 @@ RETURNING revision
 
 -- name: suppress_contacts
 -- In the order of the key, as opt_out does it: two batches about the same recipients wait for each other.
-INSERT INTO suppression (organisation_id, channel, recipient_hash, suppressed, source, event_time)
-SELECT DISTINCT $2::uuid, $3::smallint, c.recipient_hash, true, 'provider', now()
+-- An erased contact has no hash of anybody (store/erasures).
+INSERT INTO suppression (organisation_id, channel, recipient_hash, suppressed, source, event_time, recipient)
+SELECT DISTINCT ON (c.recipient_hash)
+       $2::uuid, $3::smallint, c.recipient_hash, true, 'provider', now(), nullif(c.recipient, '')
 FROM contact c
 WHERE c.campaign_id = $1 AND c.number = ANY ($4::int[])
+  AND c.recipient_hash <> '\x00000000000000000000000000000000'
 ORDER BY c.recipient_hash
 ON CONFLICT (organisation_id, channel, recipient_hash) DO UPDATE
-    SET suppressed = true, source = excluded.source, event_time = excluded.event_time
+    SET suppressed = true, event_time = excluded.event_time,
+        source = CASE WHEN suppression.suppressed AND suppression.source = 'erasure' THEN 'erasure'
+                      ELSE excluded.source END,
+        recipient = CASE WHEN suppression.suppressed AND suppression.source = 'erasure' THEN NULL
+                         ELSE coalesce(excluded.recipient, suppression.recipient) END
     WHERE suppression.event_time < excluded.event_time
 
 -- name: opt_out
 -- A batch of opt-outs and opt-ins, each of a recipient's hash, or of the recipient of a message: then of a campaign of
 -- the same organisation and channel. Of several about one recipient the latest counts, by their times, then their order.
+-- The recipient itself is kept where it is told or known of a contact ($9); not of one who opted in again, and not of
+-- one who was erased, who stays so until somebody takes the hash off the list.
 WITH told AS (
     SELECT o.organisation_id, o.channel, coalesce(o.recipient_hash, c.recipient_hash) AS recipient_hash,
-           o.suppressed, o.source, o.event_time, o.position
+           o.suppressed, o.source, o.event_time, o.position,
+           coalesce(o.recipient, nullif(c.recipient, '')) AS recipient
     FROM unnest($1::uuid[], $2::smallint[], $3::bytea[], $4::uuid[], $5::int[], $6::boolean[], $7::text[],
-                $8::timestamptz[])
+                $8::timestamptz[], $9::text[])
          WITH ORDINALITY
-         AS o (organisation_id, channel, recipient_hash, campaign_id, number, suppressed, source, event_time, position)
+         AS o (organisation_id, channel, recipient_hash, campaign_id, number, suppressed, source, event_time, recipient,
+               position)
     JOIN organisation g ON g.id = o.organisation_id
     LEFT JOIN campaign k
         ON k.id = o.campaign_id AND k.organisation_id = o.organisation_id AND k.channel = o.channel
     LEFT JOIN contact c ON c.campaign_id = k.id AND c.number = o.number
+), latest AS (
+    SELECT DISTINCT ON (organisation_id, channel, recipient_hash) *
+    FROM told
+    WHERE recipient_hash IS NOT NULL AND recipient_hash <> '\x00000000000000000000000000000000'
+    ORDER BY organisation_id, channel, recipient_hash, event_time DESC, position DESC
 )
-INSERT INTO suppression (organisation_id, channel, recipient_hash, suppressed, source, event_time)
-SELECT DISTINCT ON (organisation_id, channel, recipient_hash)
-       organisation_id, channel, recipient_hash, suppressed, source, event_time
-FROM told
-WHERE recipient_hash IS NOT NULL
-ORDER BY organisation_id, channel, recipient_hash, event_time DESC, position DESC
+INSERT INTO suppression (organisation_id, channel, recipient_hash, suppressed, source, event_time, recipient)
+SELECT l.organisation_id, l.channel, l.recipient_hash, l.suppressed, l.source, l.event_time,
+       CASE WHEN l.suppressed THEN coalesce(l.recipient, known.recipient) END
+FROM latest l
+LEFT JOIN LATERAL (
+    -- By hash only, as from an unsubscribe link: any contact of the organisation has the address.
+    SELECT c.recipient
+    FROM contact c
+    JOIN campaign k ON k.id = c.campaign_id AND k.organisation_id = l.organisation_id AND k.channel = l.channel
+    WHERE l.suppressed AND l.recipient IS NULL AND c.recipient_hash = l.recipient_hash AND c.recipient <> ''
+    LIMIT 1
+) AS known ON true
+ORDER BY l.organisation_id, l.channel, l.recipient_hash
 ON CONFLICT (organisation_id, channel, recipient_hash) DO UPDATE
-    SET suppressed = excluded.suppressed, source = excluded.source, event_time = excluded.event_time
+    SET suppressed = excluded.suppressed, event_time = excluded.event_time,
+        source = CASE WHEN excluded.suppressed AND suppression.suppressed AND suppression.source = 'erasure'
+                      THEN 'erasure' ELSE excluded.source END,
+        recipient = CASE WHEN NOT excluded.suppressed THEN NULL
+                         WHEN suppression.suppressed AND suppression.source = 'erasure' THEN NULL
+                         ELSE coalesce(excluded.recipient, suppression.recipient) END
     WHERE suppression.event_time <= excluded.event_time
 
 -- name: fail_campaign
@@ -280,7 +310,8 @@ WITH due AS (
     SELECT u.number
     FROM unknown_attempt u
     JOIN contact c ON c.campaign_id = $1 AND c.number = u.number
-    WHERE u.campaign_id = $1
+    -- Nobody can be looked up who was erased: such an attempt ends by its time limit.
+    WHERE u.campaign_id = $1 AND c.recipient <> ''
       AND c.recipient_hash IN (
           SELECT c.recipient_hash FROM due JOIN contact c ON c.campaign_id = $1 AND c.number = due.number
       )
@@ -348,7 +379,7 @@ SELECT l.number, l.attempt, c.recipient, c.recipient_hash, c.variables, m.claim_
        '{}'::text[] AS other_provider_message_ids
 FROM leased l
 JOIN message m ON m.campaign_id = $1 AND m.number = l.number AND m.attempt = l.attempt AND m.status IN (3, 4)
-JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
+JOIN contact c ON c.campaign_id = $1 AND c.number = l.number AND c.recipient <> ''
 ORDER BY m.status, m.claim_time, l.number
 
 -- name: get_content
@@ -378,7 +409,7 @@ RETURNING true
 -- name: get_recipient
 SELECT c.recipient
 FROM campaign k
-JOIN contact c ON c.campaign_id = k.id AND c.number = $2
+JOIN contact c ON c.campaign_id = k.id AND c.number = $2 AND c.recipient <> ''
 WHERE k.id = $1
 
 -- name: get_pace

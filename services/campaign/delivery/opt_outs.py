@@ -1,5 +1,7 @@
 """Opt-outs and opt-ins that senders tell of, stored as suppressions, a batch in one statement.
 
+The recipient is kept beside the hash where it is known, so that people can read the list.
+
 Harmless when repeated: keyed by organisation, channel and recipient, and the latest by its time counts.
 """
 
@@ -19,6 +21,8 @@ _OTHER_SOURCE: Final = "provider"
 _CHANNELS: Final = frozenset(int(channel) for channel in Channel)
 _ACTIONS: Final = frozenset({delivery_pb2.OPT_OUT_ACTION_ADD, delivery_pb2.OPT_OUT_ACTION_REMOVE})
 _NUMBER_MAX: Final = 2**31 - 1
+#: A longer recipient is kept by its hash only.
+_RECIPIENT_CHARACTERS_MAX: Final = 320
 
 
 def opt_out_fault(opt_out: delivery_pb2.OptOut) -> str | None:
@@ -55,6 +59,7 @@ async def store_opt_outs(
         [opt_out.action == delivery_pb2.OPT_OUT_ACTION_ADD for opt_out in opt_outs],
         [opt_out.source if opt_out.source in SOURCES else _OTHER_SOURCE for opt_out in opt_outs],
         [opt_out.time.ToDatetime(tzinfo=UTC) for opt_out in opt_outs],
+        [_recipient(opt_out) for opt_out in opt_outs],
     )
 
 
@@ -63,3 +68,11 @@ def _hash(opt_out: delivery_pb2.OptOut, recipient_key: bytes) -> bytes | None:
     if opt_out.recipient:
         return recipient_hash(recipient_key, Channel(opt_out.channel), opt_out.recipient)
     return opt_out.recipient_hash or None
+
+
+def _recipient(opt_out: delivery_pb2.OptOut) -> str | None:
+    """As it can be stored: PostgreSQL takes no NUL in a text. None: not told."""
+    told = opt_out.recipient
+    if not told or len(told) > _RECIPIENT_CHARACTERS_MAX or "\0" in told:
+        return None
+    return told

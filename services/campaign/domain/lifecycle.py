@@ -30,6 +30,7 @@ class Cause(StrEnum):
     REPORT = "report of a sender or a webhook"
     TIMER = "timer"
     RETRY = "retry"
+    ERASURE = "the person was erased, or retention removed their data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ _SMS, _EMAIL = (Channel.SMS,), (Channel.EMAIL,)
 
 MESSAGE_EDGES: tuple[Edge, ...] = (
     Edge(S.WAITING, S.QUEUED, Cause.RUN, "the campaign is run"),
+    Edge(S.WAITING, S.OPTED_OUT, Cause.ERASURE, "nobody is left to send to"),
+    Edge(S.QUEUED, S.OPTED_OUT, Cause.ERASURE, "nobody is left to send to"),
     Edge(S.QUEUED, S.SENDING, Cause.CLAIM, "a sender may send it, for exactly one attempt"),
     Edge(S.QUEUED, S.OPTED_OUT, Cause.SUPPRESSED, "the recipient is suppressed"),
     Edge(S.QUEUED, S.CANCELLED, Cause.STOP, "never handed over"),
@@ -235,6 +238,7 @@ def allowed_actions(
     """What may be done now. `stopped`: the current run was stopped and is running out."""
     conditions = {
         CampaignAction.IMPORT_CONTACTS: counts.total == 0,
+        CampaignAction.RUN: counts.waiting > 0,
         CampaignAction.STOP: not stopped,
         CampaignAction.RETRY: status is CampaignStatus.COMPLETE_WITH_ERRORS or counts.cancelled > 0,
     }

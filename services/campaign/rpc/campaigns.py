@@ -35,6 +35,7 @@ from services.campaign.usecases.compile_template import (
     TemplateCompiler,
 )
 from services.campaign.usecases.create_campaign import create_campaign
+from services.campaign.usecases.delete_campaign import DeleteCommand, delete_campaign
 from services.campaign.usecases.estimate_campaign import estimate_campaign
 from services.campaign.usecases.once import Once
 from services.campaign.usecases.preview_campaign import preview_campaign
@@ -72,9 +73,11 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         compiler: TemplateCompiler,
         on_run: Callable[[], None],
         on_stop: Callable[[Channel, UUID, int], Awaitable[None]],
+        on_delete: Callable[[], None],
     ) -> None:
         """`on_run`: called after a run was committed, so that it is dispatched at once. `on_stop`: likewise after a
-        stop (channel, campaign, run), so that senders hear of it, and what is queued is cancelled.
+        stop (channel, campaign, run), so that senders hear of it, and what is queued is cancelled. `on_delete`: after
+        a deletion, so that the rows go at once.
         """
         self._pool = pool
         self._once = Once(pool)
@@ -83,6 +86,7 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         self._compiler = compiler
         self._on_run = on_run
         self._on_stop = on_stop
+        self._on_delete = on_delete
 
     async def CreateCampaign(
         self, request: campaign_pb2.CreateCampaignRequest, context: object
@@ -266,6 +270,24 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
             command.campaign_id,
             lambda: self._once(key, answer_type, retry, validate_only=validate_only),
         )
+
+    async def DeleteCampaign(
+        self, request: campaign_pb2.DeleteCampaignRequest, context: object
+    ) -> campaign_pb2.DeleteCampaignResponse:
+        caller, fields = current_caller(), Fields()
+        command = DeleteCommand(fields.uuid("id", request.id), request.etag)
+        key = request_key(fields, caller, "DeleteCampaign", request, request.request_id)
+        fields.check()
+
+        async def delete(connection: Connection) -> campaign_pb2.DeleteCampaignResponse:
+            await delete_campaign(connection, caller, command)
+            return campaign_pb2.DeleteCampaignResponse()
+
+        answer = await self._once(key, campaign_pb2.DeleteCampaignResponse, delete)
+        self._on_delete()
+        # Whoever watches it looks, and finds it gone.
+        await self._wakeups.campaign_changed(caller.organisation_id, command.campaign_id, 0)
+        return answer
 
     async def PreviewCampaign(
         self, request: campaign_pb2.PreviewCampaignRequest, context: object

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import grpc.aio
 
 from outreach.errors import OutreachError, Violation
-from outreach.v1 import attachment_pb2, contact_pb2
+from outreach.v1 import attachment_pb2, contact_pb2, suppression_pb2
 
 CHUNK_BYTES_MAX = 64 * 1024
 #: An upload that sends nothing for so long is given up.
@@ -17,7 +17,12 @@ UPLOAD_SECONDS_MAX = 1_800.0
 #: Of one kind; each takes up to the largest file on the local disk, and more of them wait.
 UPLOADS_AT_ONCE_MAX = 64
 
-Frame = TypeVar("Frame", contact_pb2.UploadContactsRequest, attachment_pb2.UploadAttachmentRequest)
+Frame = TypeVar(
+    "Frame",
+    contact_pb2.UploadContactsRequest,
+    attachment_pb2.UploadAttachmentRequest,
+    suppression_pb2.ImportSuppressionsRequest,
+)
 
 
 @asynccontextmanager

@@ -124,7 +124,7 @@ SELECT variables FROM contact WHERE campaign_id = $1 AND number = $2
 
 -- name: contacts_after
 -- In the order of their numbers, a batch at a time: no snapshot is held over the whole of a long estimate.
-SELECT c.number, c.variables, s.recipient_hash IS NOT NULL AS suppressed
+SELECT c.number, c.variables, s.recipient_hash IS NOT NULL OR c.recipient = '' AS suppressed
 FROM contact c
 LEFT JOIN suppression s
     ON s.organisation_id = $2 AND s.channel = $3 AND s.recipient_hash = c.recipient_hash AND s.suppressed

@@ -95,7 +95,7 @@ async def copy_batch(connection: Connection, campaign_id: UUID, batch: ImportBat
     if batch.contacts_count:
         await connection.copy_to_table(
             CONTACT_TABLE,
-            source=_whole(batch.contacts),
+            source=whole(batch.contacts),
             columns=CONTACT_COLUMNS,
             format="binary",
             timeout=COPY_SECONDS_MAX,
@@ -110,7 +110,7 @@ async def copy_batch(connection: Connection, campaign_id: UUID, batch: ImportBat
     if batch.problems_count:
         await connection.copy_to_table(
             PROBLEM_TABLE,
-            source=_whole(batch.problems),
+            source=whole(batch.problems),
             columns=PROBLEM_COLUMNS,
             format="binary",
             timeout=COPY_SECONDS_MAX,
@@ -163,7 +163,8 @@ async def analyze_contacts(connection: Connection) -> None:
     await connection.execute(QUERIES["analyze_contacts"], timeout=ANALYZE_SECONDS_MAX)
 
 
-async def _whole(payload: bytes) -> AsyncIterator[bytes]:
+async def whole(payload: bytes) -> AsyncIterator[bytes]:
+    """A COPY payload as the source that asyncpg takes."""
     yield payload
 
 

@@ -50,6 +50,12 @@ async def begin_request(connection: Connection, key: RequestKey) -> KeptAnswer |
     return KeptAnswer(row["method"], row["request_hash"], row["response"])
 
 
+async def kept_answer(connection: Connection, key: RequestKey) -> KeptAnswer | None:
+    """What an earlier call with the same id was; None: there was none within 24 hours."""
+    row = await connection.fetchrow(QUERIES["kept_request"], key.organisation_id, key.request_id)
+    return None if row is None else KeptAnswer(row["method"], row["request_hash"], row["response"])
+
+
 async def finish_request(connection: Connection, key: RequestKey, response: bytes) -> None:
     """Keep the answer; committed together with what the request did."""
     await connection.execute(

@@ -17,6 +17,10 @@ SELECT EXISTS (
 -- name: get_request
 SELECT method, request_hash, response FROM request_log WHERE organisation_id = $1 AND request_id = $2
 
+-- name: kept_request
+SELECT method, request_hash, response FROM request_log
+WHERE organisation_id = $1 AND request_id = $2 AND create_time >= now() - interval '24 hours'
+
 -- name: finish_request
 UPDATE request_log SET response = $3 WHERE organisation_id = $1 AND request_id = $2
 

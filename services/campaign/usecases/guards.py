@@ -191,6 +191,8 @@ def _why_not(campaign: CampaignRecord, action: CampaignAction) -> tuple[str, str
             return "CONTACTS_MISSING", "Import contacts before the campaign is run."
         first = campaign.problems[0].description if campaign.problems else ""
         return "TEMPLATE_INVALID", f"The template is not valid yet: {first}"
+    if action is CampaignAction.RUN and campaign.status is CampaignStatus.READY:
+        return "CONTACTS_MISSING", "Nobody is left to send to: all of its contacts were erased."
     if action is CampaignAction.IMPORT_CONTACTS and campaign.counts.total > 0:
         return "CONTACTS_IMPORTED", "Contacts are imported once; make another campaign."
     if action is CampaignAction.STOP and campaign.status is CampaignStatus.IN_PROGRESS:

@@ -115,6 +115,8 @@ async def import_contacts(
     counts = await _copy(connection, upload, spec, on_progress)
     problems = await problems_after(connection, campaign.id, 0, RESULT_PROBLEMS_MAX)
     if not counts.imported:
+        # Problems of a campaign that was deleted meanwhile would stay for ever.
+        await require_campaign(connection, caller.organisation_id, campaign.id, locked=True)
         return Imported(None, counts, problems)
     campaign = await _settle(connection, caller, campaign.id, counts, mapping)
     return Imported(campaign, counts, problems)

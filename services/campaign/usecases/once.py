@@ -7,7 +7,13 @@ from google.protobuf.message import Message
 
 from outreach.errors import OutreachError
 from services.campaign.store import Connection, Pool
-from services.campaign.store.requests import RequestKey, begin_request, finish_request
+from services.campaign.store.requests import (
+    KeptAnswer,
+    RequestKey,
+    begin_request,
+    finish_request,
+    kept_answer,
+)
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -43,16 +49,21 @@ class Once:
                 return await do(connection)
             kept = await begin_request(connection, key)
             if kept is not None:
-                if (kept.method, kept.hash) != (key.method, key.hash):
-                    raise OutreachError(
-                        "REQUEST_ID_REUSED",
-                        "This request_id was used for another request; make a new one.",
-                        metadata={"method": kept.method},
-                    )
-                return answer_type.FromString(kept.response)
+                return _answer_of(kept, key, answer_type)
             answer = await do(connection)
             await finish_request(connection, key, answer.SerializeToString())
             return answer
+
+    async def kept(self, key: RequestKey | None, answer_type: type[Answer]) -> Answer | None:
+        """The answer when the request was done before; for what is not one transaction.
+
+        REQUEST_ID_REUSED.
+        """
+        if key is None:
+            return None
+        async with self._pool.acquire() as connection:
+            found = await kept_answer(connection, key)
+        return None if found is None else _answer_of(found, key, answer_type)
 
     async def _validated(self, do: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         answer: Answer | None = None
@@ -63,3 +74,13 @@ class Once:
         except _RolledBackError:
             assert answer is not None
             return answer
+
+
+def _answer_of(kept: KeptAnswer, key: RequestKey, answer_type: type[Answer]) -> Answer:
+    if (kept.method, kept.hash) != (key.method, key.hash):
+        raise OutreachError(
+            "REQUEST_ID_REUSED",
+            "This request_id was used for another request; make a new one.",
+            metadata={"method": kept.method},
+        )
+    return answer_type.FromString(kept.response)
