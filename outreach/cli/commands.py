@@ -7,7 +7,7 @@ from importlib.metadata import version as distribution_version
 import grpc
 import typer
 
-from outreach.cli import attachments, campaign, contacts, local, messages, test_sends
+from outreach.cli import attachments, campaign, contacts, local, messages, reasons, test_sends
 from outreach.cli.output import answers, print_json
 from outreach.cli.session import Json
 
@@ -30,6 +30,7 @@ app.add_typer(campaign.app, name="campaign")
 app.add_typer(contacts.app, name="contacts")
 app.add_typer(attachments.app, name="attachments")
 app.add_typer(messages.app, name="messages")
+app.command()(reasons.reasons)
 app.command()(local.up)
 app.command()(local.demo)
 

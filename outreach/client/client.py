@@ -3,13 +3,20 @@
 from outreach.client.attachments import AttachmentCalls
 from outreach.client.campaigns import CampaignCalls
 from outreach.client.contacts import ContactCalls
+from outreach.client.failures import FailureCalls
 from outreach.client.messages import MessageCalls
 from outreach.client.test_sends import TestSendCalls
 from outreach.client.watches import WatchCalls
 
 
 class OutreachClient(
-    CampaignCalls, ContactCalls, AttachmentCalls, MessageCalls, TestSendCalls, WatchCalls
+    CampaignCalls,
+    ContactCalls,
+    AttachmentCalls,
+    MessageCalls,
+    FailureCalls,
+    TestSendCalls,
+    WatchCalls,
 ):
     """Every call of the public API as a method; an async context manager.
 

@@ -28,6 +28,8 @@ from outreach.v1 import (
     campaign_pb2_grpc,
     contact_pb2,
     contact_pb2_grpc,
+    failure_catalogue_pb2,
+    failure_catalogue_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
     test_send_pb2,
@@ -48,6 +50,7 @@ from services.campaign.domain.permissions import CAMPAIGN_ROLES
 from services.campaign.rpc.attachments import AttachmentServicer
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
+from services.campaign.rpc.failures import FailureCatalogueServicer
 from services.campaign.rpc.messages import MessageServicer
 from services.campaign.rpc.pages import PageTokens
 from services.campaign.rpc.test_sends import TestSendServicer
@@ -87,6 +90,7 @@ class Parts:
     contacts: ContactServicer
     attachments: AttachmentServicer
     messages: MessageServicer
+    failures: FailureCatalogueServicer
     test_sends: TestSendServicer
     watch: WatchServicer
     delivery: DeliveryServicer
@@ -134,6 +138,7 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
         messages=MessageServicer(
             pool, page_tokens=page_tokens, recipient_key=secrets.recipient_key
         ),
+        failures=FailureCatalogueServicer(),
         test_sends=TestSendServicer(
             pool,
             hub,
@@ -185,6 +190,12 @@ def public_services(parts: Parts) -> list[Service]:
             message_pb2.DESCRIPTOR.services_by_name["MessageService"].full_name,
             lambda server: message_pb2_grpc.add_MessageServiceServicer_to_server(
                 parts.messages, server
+            ),
+        ),
+        Service(
+            failure_catalogue_pb2.DESCRIPTOR.services_by_name["FailureCatalogueService"].full_name,
+            lambda server: failure_catalogue_pb2_grpc.add_FailureCatalogueServiceServicer_to_server(
+                parts.failures, server
             ),
         ),
         Service(

@@ -3,25 +3,17 @@
 from collections.abc import Mapping
 from typing import Final
 
+from outreach.failures.catalogue import REASONS
 from outreach.vocabulary import FailureReason, MessageStatus
-
-#: The same message would fail again for the same reason, or (UNCONFIRMED) might arrive twice.
-_POINTLESS = frozenset(
-    {
-        FailureReason.INVALID_RECIPIENT,
-        FailureReason.CONTENT_REJECTED,
-        FailureReason.MISSING_VARIABLE,
-        FailureReason.PREVIOUSLY_BOUNCED,
-        FailureReason.UNCONFIRMED,
-    }
-)
 
 
 def is_retryable(status: MessageStatus, reason: FailureReason | None) -> bool:
     """False unless FAILED, for a reason that may pass, or CANCELLED."""
     if status is MessageStatus.CANCELLED:
         return True
-    return status is MessageStatus.FAILED and reason not in _POINTLESS
+    if status is not MessageStatus.FAILED:
+        return False
+    return reason is None or REASONS[reason].retryable
 
 
 #: By reason: what the provider refuses, and what to do about it.
