@@ -1,6 +1,6 @@
 """Campaign rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -41,6 +41,11 @@ class Column:
     name: str
     role: int
     variable_name: str = ""
+
+
+def variable_names_of(columns: Iterable[Column]) -> tuple[str, ...]:
+    """In the order of a contact's `variables`."""
+    return tuple(column.variable_name for column in columns if column.role == _CUSTOM_VARIABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +112,7 @@ class CampaignRecord:
     @property
     def variable_names(self) -> tuple[str, ...]:
         """In the order of a contact's `variables`."""
-        return tuple(
-            column.variable_name for column in self.columns if column.role == _CUSTOM_VARIABLE
-        )
+        return variable_names_of(self.columns)
 
     @property
     def known_variable_names(self) -> tuple[str, ...] | None:
