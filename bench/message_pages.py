@@ -1,7 +1,8 @@
 """How fast a page of messages comes: `python -m bench.message_pages [messages] [rounds]` (300,000 and 30).
 
 ListMessages over gRPC, with the campaign service as a process of its own: the first, a middle and the last page of each
-filter, of 100 and of 1,000 messages, beside a bare SELECT of the same rows in the same run. The messages were written three times, as a run does.
+filter, of 100 and of 1,000 messages, beside a bare SELECT of the same rows in the same run. The messages were written
+three times, as a run does.
 """
 
 import shutil
@@ -36,7 +37,7 @@ FILTERS: dict[str, dict[str, Any]] = {
     "part of recipient, rare": {"recipient_contains": "0123456"},
     "part of recipient, all": {"recipient_contains": "1500"},
     "part, status, reason, run": {
-        "recipient_contains": "77",
+        "recipient_contains": "777",
         "statuses": [S.MESSAGE_STATUS_FAILED],
         "failure_reasons": [FAILURE_REASON_UNREACHABLE],
         "run": 1,

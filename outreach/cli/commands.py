@@ -7,7 +7,16 @@ from importlib.metadata import version as distribution_version
 import grpc
 import typer
 
-from outreach.cli import attachments, campaign, contacts, local, messages, reasons, test_sends
+from outreach.cli import (
+    attachments,
+    campaign,
+    contacts,
+    local,
+    messages,
+    reasons,
+    test_sends,
+    watch_all,
+)
 from outreach.cli.output import answers, print_json
 from outreach.cli.session import Json
 
@@ -24,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+campaign.app.command("watch-all")(watch_all.watch_all)
 campaign.app.command("test-send")(test_sends.send)
 campaign.app.command("test-show")(test_sends.show)
 app.add_typer(campaign.app, name="campaign")

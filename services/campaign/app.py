@@ -35,7 +35,6 @@ from outreach.v1 import (
     test_send_pb2,
     test_send_pb2_grpc,
     watch_pb2,
-    watch_pb2_grpc,
 )
 from outreach.vocabulary import Channel
 from services.campaign.bootstrap import bootstrap
@@ -65,6 +64,7 @@ from services.campaign.usecases.import_contacts import ImportTerms
 from services.campaign.wakeups import NatsWakeups
 from services.campaign.watch.hub import WatchHub
 from services.campaign.watch.servicer import WatchServicer
+from services.campaign.watch.servicer import add_to as add_watch_to
 
 _log = structlog.get_logger(__name__)
 
@@ -206,7 +206,7 @@ def public_services(parts: Parts) -> list[Service]:
         ),
         Service(
             watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name,
-            lambda server: watch_pb2_grpc.add_WatchServiceServicer_to_server(parts.watch, server),
+            lambda server: add_watch_to(parts.watch, server),
         ),
     ]
 

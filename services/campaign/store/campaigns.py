@@ -1,8 +1,9 @@
 """Campaign rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -157,14 +158,6 @@ async def list_campaigns(
     )
     more = bool(rows) and len(rows) < rows[0]["matching"]
     return [campaign_of(row) for row in rows], more
-
-
-async def list_running_campaigns(
-    connection: Connection, organisation_id: UUID, *, channel: Channel | None
-) -> list[CampaignRecord]:
-    """Newest first; at most one a channel."""
-    rows = await connection.fetch(QUERIES["list_running_campaigns"], organisation_id, channel)
-    return [campaign_of(row) for row in rows]
 
 
 async def insert_campaign(
@@ -364,7 +357,7 @@ async def contacts_after(
     return [(row["number"], row["variables"], row["suppressed"]) for row in rows]
 
 
-def campaign_of(row: Record) -> CampaignRecord:
+def campaign_of(row: Record | Mapping[str, Any]) -> CampaignRecord:
     """A row of any statement that selects whole campaigns."""
     channel = Channel(row["channel"])
     return CampaignRecord(
@@ -404,7 +397,7 @@ def campaign_of(row: Record) -> CampaignRecord:
     )
 
 
-def _summary_of(row: Record) -> ImportSummary | None:
+def _summary_of(row: Record | Mapping[str, Any]) -> ImportSummary | None:
     if row["import_time"] is None:
         return None
     return ImportSummary(
@@ -416,7 +409,7 @@ def _summary_of(row: Record) -> ImportSummary | None:
     )
 
 
-def _failure_of(row: Record) -> Failure | None:
+def _failure_of(row: Record | Mapping[str, Any]) -> Failure | None:
     if row["failure_reason"] is None:
         return None
     return Failure(
