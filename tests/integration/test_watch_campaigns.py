@@ -205,7 +205,6 @@ async def test_a_slow_reader_is_cut_and_the_others_are_not(
 ) -> None:
     async with watch_rig(database_dsn, nats_url, write_seconds_max=0.3) as rig:
         campaign = await rig.running(1)
-        await rig.pool.execute("UPDATE campaign SET description = repeat('x', 2000)")
         slow = rig.watch_all(campaign.organisation_id)
         call = rig.watch_all(campaign.organisation_id)
         await snapshot(call)
@@ -215,7 +214,9 @@ async def test_a_slow_reader_is_cut_and_the_others_are_not(
             feed = rig.hub._organisations[campaign.organisation_id]
             while feed.watchers == 2:
                 name += 1
-                await rig.pool.execute("UPDATE campaign SET name = $1", f"{name} " + "y" * 60_000)
+                await rig.pool.execute(
+                    "UPDATE campaign SET name = $1 || repeat('y', 2000000)", f"{name} "
+                )
                 assert (await next_campaign(call)).name.startswith(f"{name} ")
         cut = await refusal(slow)
         assert cut.reason == "WATCHER_TOO_SLOW"

@@ -54,6 +54,7 @@ WITH named AS MATERIALIZED (
     WHERE c.campaign_id = $1 AND c.number BETWEEN $2 AND $3
       AND ($8::bytea IS NULL OR c.recipient_hash = $8)
       AND ($9 = '' OR strpos(casefold(c.recipient COLLATE pg_unicode_fast), casefold($9 COLLATE pg_unicode_fast)) > 0)
+    ORDER BY c.number
 )
 SELECT m.number, m.failure_reason, m.segments, m.attempt, m.claim_time, m.provider_message_id, m.provider_code,
        CASE WHEN k.run = 0 AND m.status = 2 THEN 1 ELSE m.status END AS status,
@@ -67,7 +68,7 @@ WHERE k.id = $1
   AND (cardinality($4::smallint[]) = 0 OR CASE WHEN k.run = 0 AND m.status = 2 THEN 1 ELSE m.status END = ANY ($4))
   AND (cardinality($5::smallint[]) = 0 OR m.failure_reason = ANY ($5))
   AND ($6::int IS NULL OR CASE WHEN m.status = 2 THEN k.run ELSE m.run END = $6)
-ORDER BY m.number
+ORDER BY n.number
 LIMIT $7
 
 -- name: list_messages_by_number
@@ -78,6 +79,7 @@ WITH named AS MATERIALIZED (
     JOIN contact c ON c.campaign_id = $1 AND c.number = asked.number
     WHERE asked.number BETWEEN $2 AND $3
       AND ($9 = '' OR strpos(casefold(c.recipient COLLATE pg_unicode_fast), casefold($9 COLLATE pg_unicode_fast)) > 0)
+    ORDER BY c.number
 )
 SELECT m.number, m.failure_reason, m.segments, m.attempt, m.claim_time, m.provider_message_id, m.provider_code,
        CASE WHEN k.run = 0 AND m.status = 2 THEN 1 ELSE m.status END AS status,
@@ -91,5 +93,5 @@ WHERE k.id = $1
   AND (cardinality($4::smallint[]) = 0 OR CASE WHEN k.run = 0 AND m.status = 2 THEN 1 ELSE m.status END = ANY ($4))
   AND (cardinality($5::smallint[]) = 0 OR m.failure_reason = ANY ($5))
   AND ($6::int IS NULL OR CASE WHEN m.status = 2 THEN k.run ELSE m.run END = $6)
-ORDER BY m.number
+ORDER BY n.number
 LIMIT $7
