@@ -1,8 +1,8 @@
 """Watching all campaigns with many: `python -m bench.watch_many [watchers] [messages]` (1,000 and 20,000).
 
 A stack without limits and the zero-delay sink; the watchers, in a process of their own, follow all campaigns while one
-is sent. The figures: the campaign service's CPU with and without them, the sending rate, and how long after it was known
-to a watcher of its own a change was told to each of the many.
+is sent. The figures: the campaign service's CPU with and without them, the sending rate, and how long after it was
+known to a watcher of its own a change was told to each of the many.
 """
 
 import asyncio
