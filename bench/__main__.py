@@ -1,4 +1,4 @@
-"""All benchmarks, one after another: `python -m bench` (about ten minutes), or `python -m bench quick`.
+"""All benchmarks, one after another: `python -m bench` (about fifteen minutes), or `python -m bench quick`.
 
 Each can be run alone with sizes of its own; its module says how.
 """
@@ -13,6 +13,8 @@ FULL = (
     ("bench.sms_rate", "20000", "3"),
     ("bench.email_rate", "100000", "3"),
     ("bench.event_intake", "200000", "1000"),
+    ("bench.message_pages", "300000", "30"),
+    ("bench.watch_many", "1000", "20000"),
     ("bench.memory", "10000", "300000"),
 )
 QUICK = (
@@ -20,6 +22,8 @@ QUICK = (
     ("bench.sms_rate", "5000", "1"),
     ("bench.email_rate", "20000", "1"),
     ("bench.event_intake", "50000", "1000"),
+    ("bench.message_pages", "30000", "10"),
+    ("bench.watch_many", "100", "5000"),
     ("bench.memory", "2000", "10000"),
 )
 

@@ -1,7 +1,7 @@
 """Random sequences of everything that can happen to campaigns, against the real database and a model written here.
 
-The model knows the product's rules by itself: after every step the service's statuses, counts, allowed actions, messages
-and who holds a channel are what the model says. Calls that this version does not serve yet are left out.
+The model knows the product's rules by itself: after every step the service's statuses, counts, allowed actions,
+messages and who holds a channel are what it says. Calls that this version does not serve yet are left out.
 """
 
 from __future__ import annotations
