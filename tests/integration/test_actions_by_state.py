@@ -34,7 +34,9 @@ class State:
     broken: bool = False
 
 
-def _state(name: str, status: CampaignStatus, *messages: S, can: str, **more: Any) -> State:
+def _state(
+    name: str, status: CampaignStatus, *messages: MessageStatus, can: str, **more: Any
+) -> State:
     allowed = frozenset(CampaignAction[word] for word in (*can.split(), "EXPORT"))
     return State(name, status, messages, allowed, **more)
 

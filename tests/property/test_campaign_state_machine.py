@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 from outreach.errors import OutreachError
 from outreach.internal.v1 import delivery_pb2 as pb
 from outreach.v1 import campaign_pb2, campaign_pb2_grpc, channel_pb2, message_pb2
+from outreach.v1.failure_reason_pb2 import FAILURE_REASON_ACCOUNT_PROBLEM
 from outreach.vocabulary import (
     CampaignAction,
     CampaignStatus,
@@ -429,7 +430,10 @@ class Campaigns(RuleBasedStateMachine):
         if model is None:
             return
         failure = pb.CampaignFailureReport(
-            campaign_id=model.id, run=model.run - stale, failure_reason=13, provider_code="401"
+            campaign_id=model.id,
+            run=model.run - stale,
+            failure_reason=FAILURE_REASON_ACCOUNT_PROBLEM,
+            provider_code="401",
         )
         self._apply(campaign_failures=[failure])
         model.failed = model.failed or not stale
@@ -564,8 +568,8 @@ def test_every_sequence_of_actions_and_events(database_dsn: str) -> None:
     with asyncio.Runner() as runner:
         stack, service = runner.run(opened())
         try:
-            run_state_machine_as_test(  # type: ignore[no-untyped-call]
-                lambda: Campaigns(runner, service),
+            run_state_machine_as_test(
+                lambda: Campaigns(runner, service),  # type: ignore[arg-type] # any factory will do
                 settings=settings(
                     max_examples=30,
                     stateful_step_count=40,
