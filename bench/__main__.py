@@ -1,4 +1,4 @@
-"""All benchmarks, one after another: `python -m bench` (about ten minutes), or `python -m bench quick`.
+"""All benchmarks, one after another: `python -m bench` (about fifteen minutes), or `python -m bench quick`.
 
 Each can be run alone with sizes of its own; its module says how.
 """
@@ -15,6 +15,8 @@ FULL = (
     ("bench.event_intake", "200000", "1000"),
     ("bench.export_rate", "10000", "1000000"),
     ("bench.delete_disturbance", "300000"),
+    ("bench.message_pages", "300000", "30"),
+    ("bench.watch_many", "1000", "20000"),
     ("bench.memory", "10000", "300000"),
     ("bench.stop_latency", "50"),
     ("bench.retry_rate", "300000"),
@@ -26,6 +28,8 @@ QUICK = (
     ("bench.event_intake", "50000", "1000"),
     ("bench.export_rate", "10000", "100000"),
     ("bench.delete_disturbance", "30000"),
+    ("bench.message_pages", "30000", "10"),
+    ("bench.watch_many", "100", "5000"),
     ("bench.memory", "2000", "10000"),
     ("bench.stop_latency", "5"),
     ("bench.retry_rate", "30000"),

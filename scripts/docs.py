@@ -11,6 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from outreach.email.findings import WARNINGS
+from outreach.failures.catalogue import REASONS
+from outreach.failures.sendgrid import (
+    BOUNCE_TYPES,
+    CLASSIFICATIONS,
+    DROPS,
+    STATUSES,
+    VAGUE_CLASSIFICATIONS,
+)
+from outreach.failures.twilio import CODES, Effect
 from outreach.rpc.errors import CATALOGUE
 from outreach.vocabulary import (
     OUTCOME_RANK,
@@ -25,7 +34,6 @@ from scripts.proto_sources import Block, Item, blocks
 from scripts.service_settings import settings_classes
 from services.campaign.contacts.errors import RowReason
 from services.campaign.domain.attachments import BLOCKED_EXTENSIONS
-from services.campaign.domain.failures import is_retryable
 from services.campaign.domain.lifecycle import (
     ACTION_STATUSES,
     ACTIVE,
@@ -34,14 +42,6 @@ from services.campaign.domain.lifecycle import (
     OUTCOME_TARGET,
     Cause,
 )
-from services.sender_email.reasons import (
-    BOUNCE_TYPES,
-    CLASSIFICATIONS,
-    DROPS,
-    STATUSES,
-    VAGUE_CLASSIFICATIONS,
-)
-from services.sender_sms.codes import CODES, Effect
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -214,16 +214,11 @@ def blocked_extensions() -> str:
 
 
 def failure_reasons() -> str:
-    texts = _comments(PUBLIC, "FailureReason")
     return table(
-        ["Reason", "Meaning", "Retry makes sense"],
+        ["Reason", "What happened", "What to do", "Retry makes sense"],
         (
-            [
-                f"`{reason.name}`",
-                texts[reason.name],
-                "yes" if is_retryable(MessageStatus.FAILED, reason) else "no",
-            ]
-            for reason in FailureReason
+            [f"`{reason.name}`", told.text, told.advice, "yes" if told.retryable else "no"]
+            for reason, told in REASONS.items()
         ),
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from outreach.client import OutreachClient
+from outreach.failures.twilio import Effect, rule_for
 from outreach.local.sandbox_client import SandboxClient
 from outreach.v1.campaign_pb2 import (
     CAMPAIGN_STATUS_COMPLETE,
@@ -26,7 +27,6 @@ from outreach.v1.message_pb2 import Message
 from outreach.vocabulary import FailureReason, MessageStatus
 from services.sandbox.fates import STEPS, Fate, Fates
 from services.sandbox.knobs import Knobs
-from services.sender_sms.codes import Effect, rule_for
 from tests.waiting import eventually
 
 SEED = "history"

@@ -29,7 +29,7 @@ from services.campaign.delivery.claims import Claims
 from services.campaign.delivery.reports import Reports
 from services.campaign.wakeups import NatsWakeups
 from services.campaign.watch.hub import WatchHub
-from services.campaign.watch.servicer import WatchServicer
+from services.campaign.watch.servicer import WatchServicer, add_to
 from tests.campaign_data import RECIPIENT_KEY, Running, running_campaign
 
 READ_SECONDS_MAX = 15.0
@@ -275,9 +275,7 @@ async def _listening(rig: WatchRig) -> AsyncIterator[None]:
         services=[
             Service(
                 watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name,
-                lambda server: watch_pb2_grpc.add_WatchServiceServicer_to_server(
-                    rig.servicer, server
-                ),
+                lambda server: add_to(rig.servicer, server),
             )
         ],
         authentication=AuthenticationInterceptor(

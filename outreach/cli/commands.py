@@ -15,9 +15,11 @@ from outreach.cli import (
     exports,
     local,
     messages,
+    reasons,
     runs,
     suppressions,
     test_sends,
+    watch_all,
 )
 from outreach.cli.output import answers, print_json
 from outreach.cli.session import Json
@@ -38,6 +40,7 @@ app = typer.Typer(
 campaign.app.command()(runs.stop)
 campaign.app.command()(runs.retry)
 campaign.app.command("delete")(campaign_delete.delete)
+campaign.app.command("watch-all")(watch_all.watch_all)
 campaign.app.command("test-send")(test_sends.send)
 campaign.app.command("test-show")(test_sends.show)
 app.add_typer(campaign.app, name="campaign")
@@ -46,6 +49,7 @@ app.add_typer(attachments.app, name="attachments")
 app.add_typer(messages.app, name="messages")
 app.add_typer(exports.app, name="export")
 app.add_typer(suppressions.app, name="suppressions")
+app.command()(reasons.reasons)
 app.command()(local.up)
 app.command()(local.demo)
 

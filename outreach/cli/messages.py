@@ -26,6 +26,9 @@ def list_(
         list[str] | None, typer.Option(help="Only these failures; may be repeated.")
     ] = None,
     recipient: Annotated[str, typer.Option(help="Only this number or address.")] = "",
+    recipient_contains: Annotated[
+        str, typer.Option(help="Only recipients with this in them, as in @example.com.")
+    ] = "",
     run: Annotated[int, typer.Option(min=0, help="Only what this run handled last.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 100,
     address: Address = DEFAULT_ADDRESS,
@@ -44,6 +47,7 @@ def list_(
             statuses=statuses,
             failure_reasons=reasons,
             recipient=recipient,
+            recipient_contains=recipient_contains,
             run=run,
         ):
             count += 1

@@ -90,9 +90,11 @@ def parse_message_statuses(words: Sequence[str]) -> list[message_pb2.MessageStat
     return [parse(enum, "MESSAGE_STATUS_", word, "--status") for word in words]
 
 
-def parse_failure_reasons(words: Sequence[str]) -> list[FailureReason.ValueType]:
+def parse_failure_reasons(
+    words: Sequence[str], option: str = "--reason"
+) -> list[FailureReason.ValueType]:
     """The reasons of `--reason` options."""
-    return [parse(FailureReason, "FAILURE_REASON_", word, "--reason") for word in words]
+    return [parse(FailureReason, "FAILURE_REASON_", word, option) for word in words]
 
 
 def parse_channel(word: str) -> Channel.ValueType:

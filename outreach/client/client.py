@@ -4,6 +4,7 @@ from outreach.client.attachments import AttachmentCalls
 from outreach.client.campaigns import CampaignCalls
 from outreach.client.contacts import ContactCalls
 from outreach.client.exports import ExportCalls
+from outreach.client.failures import FailureCalls
 from outreach.client.messages import MessageCalls
 from outreach.client.suppressions import SuppressionCalls
 from outreach.client.test_sends import TestSendCalls
@@ -17,6 +18,7 @@ class OutreachClient(
     MessageCalls,
     ExportCalls,
     SuppressionCalls,
+    FailureCalls,
     TestSendCalls,
     WatchCalls,
 ):

@@ -34,17 +34,26 @@ class MessageCalls(Connection):
         statuses: Sequence[message_pb2.MessageStatus.ValueType] = (),
         failure_reasons: Sequence[FailureReason.ValueType] = (),
         recipient: str = "",
+        recipient_contains: str = "",
         run: int = 0,
         page_size: int = 0,
         page_token: str = "",
     ) -> message_pb2.ListMessagesResponse:
-        """One page by number, ascending; `all_messages` reads every page."""
+        """One page by number, ascending; `all_messages` reads every page.
+
+        Only the page without a `next_page_token` is the last: one may be short, or empty, where few
+        of many messages match.
+        """
         request = message_pb2.ListMessagesRequest(
             campaign_id=campaign_id,
             page_size=page_size,
             page_token=page_token,
             filter=message_pb2.MessageFilter(
-                statuses=statuses, failure_reasons=failure_reasons, recipient=recipient, run=run
+                statuses=statuses,
+                failure_reasons=failure_reasons,
+                recipient=recipient,
+                recipient_contains=recipient_contains,
+                run=run,
             ),
         )
         return await self._call(self._messages.ListMessages, request)
@@ -56,6 +65,7 @@ class MessageCalls(Connection):
         statuses: Sequence[message_pb2.MessageStatus.ValueType] = (),
         failure_reasons: Sequence[FailureReason.ValueType] = (),
         recipient: str = "",
+        recipient_contains: str = "",
         run: int = 0,
     ) -> AsyncIterator[message_pb2.Message]:
         """Every message that matches, by number, page after page."""
@@ -66,6 +76,7 @@ class MessageCalls(Connection):
                 statuses=statuses,
                 failure_reasons=failure_reasons,
                 recipient=recipient,
+                recipient_contains=recipient_contains,
                 run=run,
                 page_size=_PAGE_SIZE_MAX,
                 page_token=page_token,

@@ -10,7 +10,7 @@ import grpc
 from outreach.client.connection import Connection, heard
 from outreach.client.errors import CallError
 from outreach.client.streams import Pauses, cut, ended
-from outreach.v1 import message_pb2, watch_pb2, watch_pb2_grpc
+from outreach.v1 import campaign_pb2, message_pb2, watch_pb2, watch_pb2_grpc
 from outreach.v1.channel_pb2 import CHANNEL_UNSPECIFIED, Channel
 
 # Called with what cut the stream, before it is opened again.
@@ -76,16 +76,19 @@ class WatchCalls(Connection):
         self,
         *,
         channel: Channel.ValueType = CHANNEL_UNSPECIFIED,
+        statuses: Sequence[campaign_pb2.CampaignStatus.ValueType] = (),
         on_reconnect: OnReconnect | None = None,
     ) -> AsyncGenerator[watch_pb2.WatchCampaignsResponse]:
-        """All running campaigns: a snapshot, then each campaign when it changed.
+        """All campaigns that match: a snapshot of the newest 200, then each campaign when it changed.
 
-        A cut stream is opened again and begins with a new snapshot.
+        Without their templates' bodies. One that matches no more is told as `gone`. A cut stream is
+        opened again and begins with a new snapshot, which replaces all that was told before.
         """
         pauses = Pauses()
         while True:
             call = self._watches.WatchCampaigns(
-                watch_pb2.WatchCampaignsRequest(channel=channel), metadata=self._metadata
+                watch_pb2.WatchCampaignsRequest(channel=channel, statuses=statuses),
+                metadata=self._metadata,
             )
             try:
                 async for response in heard(

@@ -100,7 +100,9 @@ class ProviderCode(_message.Message):
     provider: _builtins.str
     """`twilio` or `sendgrid`."""
     code: _builtins.str
-    """As it stands in `Message.provider_code`."""
+    """Twilio: as it stands in `Message.provider_code`. SendGrid: what that begins with (`dropped/Bounced Address`, `blocked`),
+    or one of the parts between its slashes (`Invalid Address`; `x.1.x`, where `x` is any number).
+    """
     def __init__(
         self,
         *,

@@ -29,6 +29,8 @@ from outreach.v1 import (
     campaign_pb2_grpc,
     contact_pb2,
     contact_pb2_grpc,
+    failure_catalogue_pb2,
+    failure_catalogue_pb2_grpc,
     message_pb2,
     message_pb2_grpc,
     suppression_pb2,
@@ -36,7 +38,6 @@ from outreach.v1 import (
     test_send_pb2,
     test_send_pb2_grpc,
     watch_pb2,
-    watch_pb2_grpc,
 )
 from outreach.vocabulary import Channel
 from services.campaign.bootstrap import bootstrap
@@ -53,6 +54,7 @@ from services.campaign.retention import Retention, RetentionTerms
 from services.campaign.rpc.attachments import AttachmentServicer
 from services.campaign.rpc.campaigns import CampaignServicer
 from services.campaign.rpc.contacts import ContactServicer
+from services.campaign.rpc.failures import FailureCatalogueServicer
 from services.campaign.rpc.messages import MessageServicer
 from services.campaign.rpc.pages import PageTokens
 from services.campaign.rpc.suppressions import SuppressionServicer
@@ -68,6 +70,7 @@ from services.campaign.usecases.import_contacts import ImportTerms
 from services.campaign.wakeups import NatsStops, NatsWakeups
 from services.campaign.watch.hub import WatchHub
 from services.campaign.watch.servicer import WatchServicer
+from services.campaign.watch.servicer import add_to as add_watch_to
 
 _log = structlog.get_logger(__name__)
 
@@ -100,6 +103,7 @@ class Parts:
     attachments: AttachmentServicer
     messages: MessageServicer
     suppressions: SuppressionServicer
+    failures: FailureCatalogueServicer
     test_sends: TestSendServicer
     watch: WatchServicer
     delivery: DeliveryServicer
@@ -157,6 +161,7 @@ def compose(settings: Settings, pool: Pool, nats: NatsConnection) -> Parts:
         suppressions=SuppressionServicer(
             pool, page_tokens=page_tokens, wakeups=wakeups, terms=import_terms
         ),
+        failures=FailureCatalogueServicer(),
         test_sends=TestSendServicer(
             pool,
             hub,
@@ -217,6 +222,12 @@ def public_services(parts: Parts) -> list[Service]:
             ),
         ),
         Service(
+            failure_catalogue_pb2.DESCRIPTOR.services_by_name["FailureCatalogueService"].full_name,
+            lambda server: failure_catalogue_pb2_grpc.add_FailureCatalogueServiceServicer_to_server(
+                parts.failures, server
+            ),
+        ),
+        Service(
             test_send_pb2.DESCRIPTOR.services_by_name["TestSendService"].full_name,
             lambda server: test_send_pb2_grpc.add_TestSendServiceServicer_to_server(
                 parts.test_sends, server
@@ -224,7 +235,7 @@ def public_services(parts: Parts) -> list[Service]:
         ),
         Service(
             watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name,
-            lambda server: watch_pb2_grpc.add_WatchServiceServicer_to_server(parts.watch, server),
+            lambda server: add_watch_to(parts.watch, server),
         ),
     ]
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from outreach.failures.sendgrid import DROPPED
+
 EVENT: Final = "event"
 MESSAGE_ID: Final = "sg_message_id"
 TYPE: Final = "type"
@@ -21,7 +23,6 @@ REASON: Final = "reason"
 #: Types of events that say how a message fares.
 PLAIN_EVENTS: Final = frozenset(("processed", "deferred", "delivered", "open", "click"))
 BOUNCE: Final = "bounce"
-DROPPED: Final = "dropped"
 #: Types of events that opt the recipient out or in.
 OPT_EVENTS: Final = frozenset(
     ("spamreport", "unsubscribe", "group_unsubscribe", "group_resubscribe")

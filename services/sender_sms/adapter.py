@@ -10,6 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from twilio.base.exceptions import TwilioRestException
 from yarl import URL
 
+from outreach.failures.twilio import BODY_TOO_LONG_CODE, Effect, rule_for
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.attempt_token import TokenKey
 from outreach.sending.outcomes import (
@@ -32,7 +33,6 @@ from outreach.template.segments import segments
 from outreach.template.sms import is_sms_too_long
 from outreach.v1 import campaign_pb2
 from outreach.vocabulary import Channel, FailureReason, Outcome
-from services.sender_sms.codes import BODY_TOO_LONG_CODE, Effect, rule_for
 from services.sender_sms.form import CreateForm, validity_seconds
 from services.sender_sms.listing import SEGMENTS_MAX, Listed, find_message, list_query
 from services.sender_sms.transport import TwilioTransport, basic_headers

@@ -356,6 +356,7 @@ async def test_messages_are_listed_by_filter_and_page(service: Service) -> None:
         "provider_code = '30003' WHERE number > 7",
         FailureReason.UNREACHABLE,
     )
+    await service.pool.execute("UPDATE campaign SET queued = 7, failed = 3")
 
     async def page(token: str = "", size: int = 4, **where: Any) -> tuple[list[int], str]:
         request = message_pb2.ListMessagesRequest(

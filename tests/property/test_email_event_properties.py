@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from outreach.failures.sendgrid import CLASSIFICATIONS, DROPS
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.attempt_token import AttemptId, InvalidToken, TokenKey, UnsubscribeId
 from outreach.sending.inbox import InboxEntry
@@ -21,12 +22,7 @@ from outreach.vocabulary import OUTCOME_RANK, Outcome
 from services.campaign.delivery.reports import fold
 from services.sender_email.event_fields import kept_fields
 from services.sender_email.events import interpret
-from services.sender_email.reasons import (
-    CLASSIFICATIONS,
-    DROPS,
-    PROVIDER_CODE_CHARACTERS_MAX,
-    event_outcome,
-)
+from services.sender_email.reasons import PROVIDER_CODE_CHARACTERS_MAX, event_outcome
 
 KEY = TokenKey("a key of at least thirty-two characters")
 ORGANISATION = UUID("01a20890-074e-777d-9543-4c0f9cd8fde3")

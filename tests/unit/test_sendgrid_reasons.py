@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from outreach.failures import sendgrid
 from outreach.vocabulary import FailureReason, Outcome
 from services.sandbox.sendgrid.events import REFUSALS
 from services.sandbox.sendgrid.knobs import EVENT_TYPES
@@ -74,7 +75,7 @@ def test_each_classification_has_its_reason(name: str, reason: R, kind: str) -> 
 
 
 def test_no_classification_is_left_out() -> None:
-    assert {*reasons.CLASSIFICATIONS, *reasons.VAGUE_CLASSIFICATIONS} == set(CLASSIFIED)
+    assert {*sendgrid.CLASSIFICATIONS, *sendgrid.VAGUE_CLASSIFICATIONS} == set(CLASSIFIED)
     assert set(CLASSIFIED) | {"Unclassified"} == {*REFUSALS, "Technical Failure"}
 
 
@@ -114,7 +115,7 @@ def test_each_status_has_its_reason(status: str, reason: R) -> None:
 
 def test_every_line_of_the_statuses_is_tried_above() -> None:
     tried = {status for statuses in STATUSES.values() for status in statuses.split()}
-    for line in reasons.STATUSES:
+    for line in sendgrid.STATUSES:
         grade, *rest = line.split(".")
         if not rest:
             assert line in tried
@@ -175,9 +176,9 @@ def test_a_drop_because_of_an_unsubscribe_is_no_failure() -> None:
 
 
 def test_no_drop_reason_is_left_out() -> None:
-    assert set(reasons.DROPS) == {*DROPS, "Unsubscribed Address"}
-    assert set(event_fields.DROP_REASONS) == set(reasons.DROPS)
-    assert set(event_fields.BOUNCE_TYPES) == set(reasons.BOUNCE_TYPES)
+    assert set(sendgrid.DROPS) == {*DROPS, "Unsubscribed Address"}
+    assert set(event_fields.DROP_REASONS) == set(sendgrid.DROPS)
+    assert set(event_fields.BOUNCE_TYPES) == set(sendgrid.BOUNCE_TYPES)
     assert set(event_fields.PLAIN_EVENTS) == set(reasons.OUTCOMES)
     assert set(EVENT_TYPES) <= event_fields.KNOWN_EVENTS
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from outreach.failures.twilio import CODES, Effect, rule_for
 from outreach.vocabulary import FailureReason, Outcome
-from services.sender_sms.codes import CODES, STATUSES, Effect, rule_for, status_outcome
+from services.sender_sms.codes import STATUSES, status_outcome
 
 R = FailureReason
 

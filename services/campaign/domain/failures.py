@@ -3,18 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
+from outreach.failures.catalogue import REASONS
 from outreach.vocabulary import FailureReason, MessageStatus
 
 #: The same message would fail again for the same reason, or (UNCONFIRMED) might arrive twice.
-POINTLESS: Final = frozenset(
-    {
-        FailureReason.INVALID_RECIPIENT,
-        FailureReason.CONTENT_REJECTED,
-        FailureReason.MISSING_VARIABLE,
-        FailureReason.PREVIOUSLY_BOUNCED,
-        FailureReason.UNCONFIRMED,
-    }
-)
+POINTLESS: Final = frozenset(reason for reason, entry in REASONS.items() if not entry.retryable)
 
 
 def is_retryable(status: MessageStatus, reason: FailureReason | None) -> bool:

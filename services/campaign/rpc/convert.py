@@ -7,21 +7,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from outreach.template.segments import SegmentCount, SmsEncoding
 from outreach.v1 import campaign_pb2, channel_pb2, failure_reason_pb2, message_pb2
-from outreach.vocabulary import Channel
 from services.campaign.domain.content import SmsContent
 from services.campaign.domain.etag import etag_of
 from services.campaign.domain.failures import is_retryable
 from services.campaign.domain.lifecycle import Counts, allowed_actions
 from services.campaign.rpc.email_protos import email_to_proto, warning_to_proto
-from services.campaign.rpc.pages import PAGE_BYTES_MAX
 from services.campaign.store import Connection
-from services.campaign.store.campaigns import CampaignRecord, list_running_campaigns
-from services.campaign.store.campaigns import list_campaigns as store_list
+from services.campaign.store.campaigns import CampaignRecord
 from services.campaign.store.messages import MessageRecord
 from services.campaign.usecases.guards import require_campaign
-
-#: Campaigns that `load_campaigns` gives at most.
-LOADED_CAMPAIGNS_MAX = 200
 
 _ENCODINGS = {
     SmsEncoding.GSM_7: campaign_pb2.SMS_ENCODING_GSM_7,
@@ -34,32 +28,6 @@ async def load_campaign(
 ) -> campaign_pb2.Campaign:
     """The campaign as callers see it. CAMPAIGN_NOT_FOUND: also when it is another organisation's."""
     return campaign_to_proto(await require_campaign(connection, organisation_id, campaign_id))
-
-
-async def load_campaigns(
-    connection: Connection,
-    organisation_id: UUID,
-    *,
-    channel: Channel | None = None,
-    running_only: bool = False,
-) -> list[campaign_pb2.Campaign]:
-    """The newest campaigns, at most LOADED_CAMPAIGNS_MAX and of about PAGE_BYTES_MAX together;
-    `running_only`: those IN_PROGRESS.
-    """
-    if running_only:
-        campaigns = await list_running_campaigns(connection, organisation_id, channel=channel)
-    else:
-        campaigns, _ = await store_list(
-            connection,
-            organisation_id,
-            channel=channel,
-            statuses=(),
-            name_contains="",
-            before=None,
-            limit=LOADED_CAMPAIGNS_MAX,
-            bytes_max=PAGE_BYTES_MAX,
-        )
-    return [campaign_to_proto(campaign) for campaign in campaigns]
 
 
 def campaign_to_proto(campaign: CampaignRecord) -> campaign_pb2.Campaign:

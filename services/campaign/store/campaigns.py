@@ -1,8 +1,9 @@
 """Campaign rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -41,6 +42,11 @@ class Column:
     name: str
     role: int
     variable_name: str = ""
+
+
+def variable_names_of(columns: Iterable[Column]) -> tuple[str, ...]:
+    """In the order of a contact's `variables`."""
+    return tuple(column.variable_name for column in columns if column.role == _CUSTOM_VARIABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +113,7 @@ class CampaignRecord:
     @property
     def variable_names(self) -> tuple[str, ...]:
         """In the order of a contact's `variables`."""
-        return tuple(
-            column.variable_name for column in self.columns if column.role == _CUSTOM_VARIABLE
-        )
+        return variable_names_of(self.columns)
 
     @property
     def known_variable_names(self) -> tuple[str, ...] | None:
@@ -154,14 +158,6 @@ async def list_campaigns(
     )
     more = bool(rows) and len(rows) < rows[0]["matching"]
     return [campaign_of(row) for row in rows], more
-
-
-async def list_running_campaigns(
-    connection: Connection, organisation_id: UUID, *, channel: Channel | None
-) -> list[CampaignRecord]:
-    """Newest first; at most one a channel."""
-    rows = await connection.fetch(QUERIES["list_running_campaigns"], organisation_id, channel)
-    return [campaign_of(row) for row in rows]
 
 
 async def insert_campaign(
@@ -361,7 +357,7 @@ async def contacts_after(
     return [(row["number"], row["variables"], row["suppressed"]) for row in rows]
 
 
-def campaign_of(row: Record) -> CampaignRecord:
+def campaign_of(row: Record | Mapping[str, Any]) -> CampaignRecord:
     """A row of any statement that selects whole campaigns."""
     channel = Channel(row["channel"])
     return CampaignRecord(
@@ -401,7 +397,7 @@ def campaign_of(row: Record) -> CampaignRecord:
     )
 
 
-def _summary_of(row: Record) -> ImportSummary | None:
+def _summary_of(row: Record | Mapping[str, Any]) -> ImportSummary | None:
     if row["import_time"] is None:
         return None
     return ImportSummary(
@@ -413,7 +409,7 @@ def _summary_of(row: Record) -> ImportSummary | None:
     )
 
 
-def _failure_of(row: Record) -> Failure | None:
+def _failure_of(row: Record | Mapping[str, Any]) -> Failure | None:
     if row["failure_reason"] is None:
         return None
     return Failure(

@@ -39,13 +39,6 @@ JOIN campaign_content t ON t.campaign_id = m.id
 WHERE coalesce(m.bytes_before, 0) < $7
 ORDER BY c.id DESC
 
--- name: list_running_campaigns
-SELECT c.*, t.content, t.content_hash, t.compiled_report, t.columns, t.problems
-FROM campaign c
-JOIN campaign_content t ON t.campaign_id = c.id
-WHERE c.organisation_id = $1 AND c.holds_channel AND c.test_of IS NULL AND ($2::smallint IS NULL OR c.channel = $2)
-ORDER BY c.id DESC
-
 -- name: insert_campaign
 INSERT INTO campaign (id, organisation_id, channel, name, description, missing_variable_policy, status)
 VALUES ($1, $2, $3, $4, $5, $6, $7)

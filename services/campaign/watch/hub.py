@@ -68,9 +68,12 @@ class WatchHub:
 
     def poke(self, organisation_id: UUID, campaign_id: UUID) -> None:
         """This campaign changed."""
-        for feed in (self._campaigns.get(campaign_id), self._organisations.get(organisation_id)):
-            if feed is not None:
-                feed.wake.set()
+        one = self._campaigns.get(campaign_id)
+        if one is not None:
+            one.wake.set()
+        many = self._organisations.get(organisation_id)
+        if many is not None:
+            many.poke(campaign_id)
 
     def drain(self) -> None:
         """Every watcher's stream ends, and no new one begins."""
@@ -105,7 +108,7 @@ class WatchHub:
 
     @asynccontextmanager
     async def organisation(self, organisation_id: UUID) -> AsyncIterator[OrganisationFeed]:
-        """The feed of an organisation's running campaigns."""
+        """The feed of all of an organisation's campaigns."""
         async with self._joined(
             self._organisations,
             organisation_id,

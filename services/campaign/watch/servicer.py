@@ -1,6 +1,7 @@
 """WatchService: snapshot, then changes in order, resumable from any token."""
 
 import asyncio
+import random
 from typing import Any
 from uuid import UUID
 
@@ -11,18 +12,24 @@ from outreach.errors import OutreachError
 from outreach.rpc.call import current_caller
 from outreach.tokens import TokenInvalidError, TokenSigner
 from outreach.v1 import campaign_pb2, message_pb2, watch_pb2, watch_pb2_grpc
-from outreach.vocabulary import Channel, MessageStatus
+from outreach.vocabulary import CampaignStatus, Channel, MessageStatus
 from services.campaign.rpc.convert import load_campaign
 from services.campaign.rpc.fields import Fields
 from services.campaign.watch.campaign_feed import Commits, resume_token_expired
 from services.campaign.watch.feed import QUERIES, wait
 from services.campaign.watch.hub import WatchHub
+from services.campaign.watch.organisation_feed import Update, Wanted
 
 #: Counts and changes of several commits are told together, at most this often.
 TELL_INTERVAL_SECONDS = 0.1
 HEARTBEAT_SECONDS = 15.0
 #: A watcher that does not take a response for so long is cut off.
 WRITE_SECONDS_MAX = 10.0
+#: Of each watcher of all campaigns; a thousand of them are told every half second.
+TELL_SECONDS_PER_WATCHER = 0.0005
+
+SERVICE_NAME = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
+_HEARTBEAT = watch_pb2.WatchCampaignsResponse(heartbeat=watch_pb2.Heartbeat()).SerializeToString()
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -96,7 +103,7 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
                 if commits and position >= feed.tail:
                     await asyncio.sleep(TELL_INTERVAL_SECONDS)
 
-    # A coroutine that writes, as grpc.aio also serves it: only so can a write have a time-out.
+    # A coroutine that writes, and what it writes is encoded already: once, for all who watch.
     async def WatchCampaigns(  # type: ignore[override] # the stubs know generators only
         self, request: watch_pb2.WatchCampaignsRequest, context: _Context
     ) -> None:
@@ -105,11 +112,10 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
         fields = Fields()
         if request.channel:
             fields.choice("channel", request.channel, Channel, None)
+        wanted = Wanted(
+            request.channel, frozenset(fields.choices("statuses", request.statuses, CampaignStatus))
+        )
         fields.check()
-
-        def wanted(campaign: campaign_pb2.Campaign) -> bool:
-            return request.channel in (0, campaign.channel)
-
         loop = asyncio.get_running_loop()
         async with self._hub.organisation(organisation_id) as feed:
             asked = feed.ask()
@@ -117,32 +123,27 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
                 await feed.news.wait()
                 self._hub.check_draining()
                 feed.require_readable()
-            endings_told = feed.endings_count
-            told = {key: campaign for key, campaign in feed.running.items() if wanted(campaign)}
-            snapshot = watch_pb2.CampaignsSnapshot(campaigns=told.values())
-            await self._write(context, watch_pb2.WatchCampaignsResponse(snapshot=snapshot))
+            snapshot = await feed.snapshot(wanted)
+            position, told = snapshot.position, set(snapshot.campaign_ids)
+            await self._write(context, snapshot.encoded)
             told_time = loop.time()
             while True:
                 self._hub.check_draining()
                 news = feed.news
-                running = {key: each for key, each in feed.running.items() if wanted(each)}
-                changed = [
-                    *filter(wanted, feed.endings_after(endings_told)),
-                    *(campaign for key, campaign in running.items() if told.get(key) != campaign),
-                ]
-                endings_told, told = feed.endings_count, running
-                if not changed and await wait(
-                    news, told_time + self._heartbeat_seconds - loop.time()
-                ):
+                updates = feed.updates_after(position)
+                responses = _of_interest(updates, wanted, told)
+                if updates:
+                    position = updates[-1].position
+                elif await wait(news, told_time + self._heartbeat_seconds - loop.time()):
                     continue
-                for campaign in changed:
-                    await self._write(context, watch_pb2.WatchCampaignsResponse(campaign=campaign))
-                if not changed:
+                else:
                     feed.require_readable()
-                    heartbeat = watch_pb2.WatchCampaignsResponse(heartbeat=watch_pb2.Heartbeat())
-                    await self._write(context, heartbeat)
-                told_time = loop.time()
-                await asyncio.sleep(TELL_INTERVAL_SECONDS)
+                    responses = [_HEARTBEAT]
+                for response in responses:
+                    await self._write(context, response)
+                if responses:
+                    told_time = loop.time()
+                await asyncio.sleep(_pause_seconds(feed.watchers))
 
     async def _position(
         self, token: str, organisation_id: UUID, campaign_id: UUID
@@ -178,6 +179,46 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
                 "WATCHER_TOO_SLOW",
                 "The watcher does not read fast enough; watch again with the last token.",
             ) from error
+
+
+def add_to(servicer: WatchServicer, server: grpc.aio.Server) -> None:
+    """In place of the generated function, which would encode every response of WatchCampaigns anew
+    for each watcher.
+    """
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "WatchCampaign": grpc.unary_stream_rpc_method_handler(
+            servicer.WatchCampaign,
+            request_deserializer=watch_pb2.WatchCampaignRequest.FromString,
+            response_serializer=watch_pb2.WatchCampaignResponse.SerializeToString,
+        ),
+        "WatchCampaigns": grpc.unary_stream_rpc_method_handler(
+            servicer.WatchCampaigns,
+            request_deserializer=watch_pb2.WatchCampaignsRequest.FromString,
+            response_serializer=bytes,
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+
+
+def _of_interest(updates: list[Update], wanted: Wanted, told: set[UUID]) -> list[bytes]:
+    """What a watcher is told of them; `told` follows."""
+    responses = []
+    for update in updates:
+        if wanted.has(update.channel, update.status):
+            told.add(update.campaign_id)
+            responses.append(update.campaign)
+        elif update.campaign_id in told:
+            told.discard(update.campaign_id)
+            responses.append(update.gone)
+    return responses
+
+
+def _pause_seconds(watchers: int) -> float:
+    """Between two tellings. Of many watchers each is told less often, and not all at once, so that
+    they together take a part of the process only.
+    """
+    seconds = max(TELL_INTERVAL_SECONDS, watchers * TELL_SECONDS_PER_WATCHER)
+    return random.uniform(seconds, seconds * 1.25)
 
 
 def _changes(

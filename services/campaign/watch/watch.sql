@@ -19,8 +19,16 @@ SELECT revision, log_pruned_through FROM campaign WHERE id = $1 AND organisation
 -- Also a test send, which whoever made it waits for (usecases/get_test_send).
 SELECT true FROM campaign WHERE id = $1
 
--- name: ended_lately
--- Longer than a look can be late: who has been told of a campaign's end is remembered, so seeing it again is harmless.
-SELECT id FROM campaign
-WHERE organisation_id = $1 AND test_of IS NULL AND end_time > now() - interval '60 seconds'
-ORDER BY id
+-- name: campaign_versions
+-- Of all campaigns of an organisation, as little as tells which of them changed: every update of a row gives it another xmin.
+SELECT id, xmin::text::bigint AS version, channel, status
+FROM campaign WHERE organisation_id = $1 AND test_of IS NULL
+
+-- name: campaign_rows
+SELECT c.*, c.xmin::text::bigint AS row_version FROM campaign c
+WHERE c.organisation_id = $1 AND c.id = ANY ($2::uuid[]) AND c.test_of IS NULL
+
+-- name: campaign_contents
+-- Without the bodies: they can be megabytes, and a watcher of all campaigns is not told them.
+SELECT campaign_id, content - ARRAY['body', 'html', 'mjml', 'blocks', 'text'] AS content, compiled_report, columns, problems
+FROM campaign_content WHERE campaign_id = ANY ($1::uuid[])

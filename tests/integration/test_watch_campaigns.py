@@ -1,4 +1,4 @@
-"""Watching all running campaigns of an organisation."""
+"""Watching all campaigns of an organisation."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from outreach.errors import OutreachError
 from outreach.internal.v1 import delivery_pb2 as pb
+from outreach.rpc.errors import status_code_of
 from outreach.v1 import campaign_pb2, channel_pb2
 from outreach.vocabulary import Channel
 from services.campaign.watch.organisation_feed import OrganisationFeed
@@ -65,47 +67,181 @@ async def test_a_snapshot_then_each_change_and_the_end_once(rig: WatchRig) -> No
     assert (told[-1].counts.delivered, told[-1].counts.failed) == (90, 10)
 
 
-async def test_a_campaign_that_begins_later_is_told_and_late_receipts_of_ended_ones_are_not(
-    rig: WatchRig,
-) -> None:
+async def gone(call: Any) -> tuple[str, int]:
+    """The next response, which tells of a campaign that matches no more: id and status."""
+    response = await read(call)
+    assert response.WhichOneof("event") == "gone"
+    return response.gone.id, response.gone.status
+
+
+async def test_a_new_campaign_and_a_late_receipt_are_told(rig: WatchRig) -> None:
     before = await rig.running(1)
     await rig.finish(before, 1)
     call = rig.watch_all(before.organisation_id)
-    assert await snapshot(call) == []
+    assert [each.id for each in await snapshot(call)] == [str(before.campaign_id)]
     campaign = await rig.running(2, organisation_id=before.organisation_id)
     assert (await next_campaign(call)).id == str(campaign.campaign_id)
-    await rig.finish(campaign, 2)
-    await told_until_ended(call, campaign)
-    # Its first message was only assumed to be delivered; now the receipt comes.
+    # A bounce, long after the end.
     await rig.pool.execute(
-        "UPDATE message SET status = 7 WHERE campaign_id = $1 AND number = 1", campaign.campaign_id
+        "UPDATE message SET status = 7 WHERE campaign_id = $1", before.campaign_id
     )
     await rig.pool.execute(
-        "UPDATE campaign SET assumed_delivered = 1, delivered = 1 WHERE id = $1",
-        campaign.campaign_id,
+        "UPDATE campaign SET assumed_delivered = 1, delivered = 0 WHERE id = $1",
+        before.campaign_id,
     )
-    await rig.report(campaign, pb.OUTCOME_DELIVERED, 1)
-    third = await rig.running(1, organisation_id=before.organisation_id)
-    assert (await next_campaign(call)).id == str(third.campaign_id)
+    await next_campaign(call)
+    await rig.report(before, pb.OUTCOME_FAILED, 1, failure_reason=2)
+    late = await next_campaign(call)
+    assert (late.id, late.counts.failed) == (str(before.campaign_id), 1)
 
 
-async def test_a_campaign_whose_last_emails_are_deferred_runs_no_more(rig: WatchRig) -> None:
+async def test_a_campaign_that_matches_no_more_is_gone_and_comes_again(rig: WatchRig) -> None:
     campaign = await rig.running(3, channel=Channel.EMAIL)
-    call = rig.watch_all(campaign.organisation_id)
-    assert [each.id for each in await snapshot(call)] == [str(campaign.campaign_id)]
+    running = rig.watch_all(campaign.organisation_id, statuses=[IN_PROGRESS])
+    ended = rig.watch_all(
+        campaign.organisation_id, statuses=[campaign_pb2.CAMPAIGN_STATUS_COMPLETE]
+    )
+    assert [each.id for each in await snapshot(running)] == [str(campaign.campaign_id)]
+    assert await snapshot(ended) == []
     await rig.claim(campaign, 3)
-    await rig.report(campaign, pb.OUTCOME_ACCEPTED, 1, 2, 3)
-    await rig.report(campaign, pb.OUTCOME_DEFERRED, 1, 2)
-    await rig.report(campaign, pb.OUTCOME_DELIVERED, 3)
-    told = await told_until_ended(call, campaign)
-    assert told[-1].status == campaign_pb2.CAMPAIGN_STATUS_ACTIVE_RETRIES
-    assert not told[-1].HasField("end_time")
-    # Its last status here; another campaign may run, while the end of this one is seen where it is watched itself.
-    other = await rig.running(1, channel=Channel.EMAIL, organisation_id=campaign.organisation_id)
-    assert (await next_campaign(call)).id == str(other.campaign_id)
-    await rig.report(campaign, pb.OUTCOME_DELIVERED, 1, 2)
-    await rig.finish(other, 1)
-    assert (await told_until_ended(call, other))[-1].id == str(other.campaign_id)
+    assert (await next_campaign(running)).counts.sending == 3
+    async with rig.pool.acquire() as connection, connection.transaction():
+        await connection.execute("UPDATE message SET status = 5")
+        await connection.execute(
+            "UPDATE campaign SET sending = 0, retrying = 3, status = 4, holds_channel = false"
+        )
+    deferred = campaign_pb2.CAMPAIGN_STATUS_ACTIVE_RETRIES
+    assert await gone(running) == (str(campaign.campaign_id), deferred)
+    await rig.report(campaign, pb.OUTCOME_DELIVERED, 1, 2, 3)
+    # Who did not see it before sees it now, and whoever was told that it is gone hears no more.
+    assert (await next_campaign(ended)).counts.delivered == 3
+    again = await rig.running(1, organisation_id=campaign.organisation_id)
+    assert (await next_campaign(running)).id == str(again.campaign_id)
+
+
+async def test_a_deleted_campaign_is_gone(rig: WatchRig) -> None:
+    kept = await rig.running(1)
+    deleted = await rig.running(1, organisation_id=kept.organisation_id, channel=Channel.EMAIL)
+    everything = rig.watch_all(kept.organisation_id)
+    sms = rig.watch_all(kept.organisation_id, channel=channel_pb2.CHANNEL_SMS)
+    assert len(await snapshot(everything)) == 2
+    assert len(await snapshot(sms)) == 1
+    await rig.pool.execute("DELETE FROM campaign WHERE id = $1", deleted.campaign_id)
+    assert await gone(everything) == (str(deleted.campaign_id), 0)
+    await rig.claim(kept, 1)
+    # Who was never told of it is not told that it is gone.
+    assert (await next_campaign(sms)).id == str(kept.campaign_id)
+    assert len(await snapshot(rig.watch_all(kept.organisation_id))) == 1
+
+
+@pytest.mark.parametrize("channel", Channel)
+async def test_bodies_are_left_out_and_the_rest_is_there(rig: WatchRig, channel: Channel) -> None:
+    campaign = await rig.running(2, channel=channel)
+    content = {
+        Channel.SMS: '{"body": "A secret body"}',
+        Channel.EMAIL: '{"subject": "News", "preheader": "Soon", "html": "A secret body",'
+        ' "text": "A secret body"}',
+    }[channel]
+    await rig.pool.execute("UPDATE campaign_content SET content = $1::text::jsonb", content)
+    call = rig.watch_all(campaign.organisation_id)
+    told = await snapshot(call)
+    await rig.claim(campaign, 1)
+    told.append(await next_campaign(call))
+    await rig.claim(campaign, 1)
+    told.append(await next_campaign(call))
+    for each in told:
+        assert b"secret" not in each.SerializeToString()
+        assert each.WhichOneof("content") == channel.name.lower()
+        assert each.email.subject == ("News" if channel is Channel.EMAIL else "")
+        assert [column.name for column in each.columns] == ["name"]
+    assert [each.counts.sending for each in told] == [0, 1, 2]
+
+
+async def test_a_content_that_was_edited_and_run_at_once_is_told_as_it_was_run(
+    rig: WatchRig,
+) -> None:
+    campaign = await rig.running(1, channel=Channel.EMAIL)
+    await rig.pool.execute("UPDATE campaign SET status = 2, holds_channel = false, run = 0")
+    call = rig.watch_all(campaign.organisation_id)
+    await snapshot(call)
+    async with rig.pool.acquire() as connection, connection.transaction():
+        await connection.execute('UPDATE campaign_content SET content = \'{"subject": "New"}\'')
+        await connection.execute("UPDATE campaign SET status = 3, holds_channel = true, run = 1")
+    assert (await next_campaign(call)).email.subject == "New"
+
+
+async def test_the_snapshot_has_the_newest_200(rig: WatchRig) -> None:
+    campaign = await rig.running(1)
+    await rig.pool.execute(
+        """
+        WITH made AS (
+            INSERT INTO campaign (id, organisation_id, channel, name, missing_variable_policy, status)
+            SELECT gen_random_uuid(), $1, 1, 'Draft', 1, 1 FROM generate_series(1, 250)
+            RETURNING id
+        )
+        INSERT INTO campaign_content (campaign_id, content_hash, content)
+        SELECT id, 'hash', '{"body": "Hello"}' FROM made
+        """,
+        campaign.organisation_id,
+    )
+    ids = [
+        str(row["id"]) for row in await rig.pool.fetch("SELECT id FROM campaign ORDER BY id DESC")
+    ]
+    told = await snapshot(rig.watch_all(campaign.organisation_id))
+    assert [each.id for each in told] == ids[:200]
+    drafts = rig.watch_all(
+        campaign.organisation_id, statuses=[campaign_pb2.CAMPAIGN_STATUS_CREATED]
+    )
+    newest = [each for each in ids if each != str(campaign.campaign_id)][:200]
+    assert [each.id for each in await snapshot(drafts)] == newest
+    # An old one that was not in it is told when it changes.
+    await rig.pool.execute("UPDATE campaign SET name = 'Old' WHERE id::text = $1", ids[-1])
+    old = await next_campaign(drafts)
+    assert (old.id, old.name) == (ids[-1], "Old")
+
+
+async def test_a_slow_reader_is_cut_and_the_others_are_not(
+    database_dsn: str, nats_url: str
+) -> None:
+    async with watch_rig(database_dsn, nats_url, write_seconds_max=0.3) as rig:
+        campaign = await rig.running(1)
+        slow = rig.watch_all(campaign.organisation_id)
+        call = rig.watch_all(campaign.organisation_id)
+        await snapshot(call)
+        # Nothing is read of `slow`: what is on its way fills up, then no write gets through.
+        name = 0
+        async with asyncio.timeout(60):
+            feed = rig.hub._organisations[campaign.organisation_id]
+            while feed.watchers == 2:
+                name += 1
+                await rig.pool.execute(
+                    "UPDATE campaign SET name = $1 || repeat('y', 2000000)", f"{name} "
+                )
+                assert (await next_campaign(call)).name.startswith(f"{name} ")
+        cut = await refusal(slow)
+        assert cut.reason == "WATCHER_TOO_SLOW"
+        assert status_code_of(cut.reason).name == "RESOURCE_EXHAUSTED"
+        assert rig.hub.readers == 1
+        (again,) = await snapshot(rig.watch_all(campaign.organisation_id))
+        assert again.name.startswith(f"{name} ")
+
+
+async def test_a_watcher_behind_what_is_kept_is_cut(
+    rig: WatchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = await rig.running(1)
+    feed = OrganisationFeed(rig.pool, campaign.organisation_id)
+    monkeypatch.setattr("services.campaign.watch.organisation_feed.UPDATES_MAX", 1)
+    feed.ask()
+    await feed._look()
+    await rig.running(1, organisation_id=campaign.organisation_id, channel=Channel.EMAIL)
+    await rig.pool.execute("UPDATE campaign SET name = 'Other'")
+    feed.ask()
+    await feed._look()
+    assert len(feed.updates_after(1)) == 1
+    with pytest.raises(OutreachError) as info:
+        feed.updates_after(0)
+    assert info.value.reason == "WATCHER_TOO_SLOW"
 
 
 @pytest.mark.parametrize("nats", [True, False], ids=["nats", "no-nats"])
@@ -116,7 +252,7 @@ async def test_a_campaign_that_began_and_ended_between_two_looks_is_told(
         first = await rig.running(1)
         await rig.finish(first, 1)
         call = rig.watch_all(first.organisation_id)
-        assert await snapshot(call) == []
+        assert len(await snapshot(call)) == 1
         campaign_id = uuid4()
         # In one commit: no look can see it running.
         await rig.pool.execute(
@@ -176,9 +312,10 @@ async def test_only_the_channel_and_the_organisation_asked_for(rig: WatchRig) ->
     await rig.claim(email, 2)
     told = await next_campaign(calls[channel_pb2.CHANNEL_EMAIL])
     assert (told.id, told.counts.sending) == (str(email.campaign_id), 2)
-    error = await refusal(rig.watch_all(sms.organisation_id, channel=9))
+    error = await refusal(rig.watch_all(sms.organisation_id, channel=9, statuses=[9]))
     assert [(each.field, each.reason) for each in error.violations] == [
-        ("channel", "FIELD_INVALID")
+        ("channel", "FIELD_INVALID"),
+        ("statuses[0]", "FIELD_INVALID"),
     ]
 
 
@@ -195,7 +332,7 @@ async def test_many_watchers_share_one_look_and_leave_nothing_behind(
 
     monkeypatch.setattr(OrganisationFeed, "_look", counted)
     campaign = await rig.running(5)
-    calls = [rig.watch_all(campaign.organisation_id) for _ in range(50)]
+    calls = [rig.watch_all(campaign.organisation_id) for _ in range(200)]
     for call in calls:
         assert len(await snapshot(call)) == 1
     assert rig.hub.readers == 1

@@ -1,0 +1,1 @@
+"""Why messages fail: what the providers' codes mean, and what people are told of each reason."""
