@@ -13,8 +13,11 @@ WHERE id = $1
 FOR NO KEY UPDATE
 
 -- name: claim_messages
-WITH picked AS (
-    SELECT m.number, c.recipient, c.recipient_hash, c.variables, s.recipient_hash IS NOT NULL AS suppressed
+-- $9: the answer to a claim is one message of the stream, so it ends with the contact whose values reach so many bytes.
+WITH ahead AS (
+    SELECT m.number, c.recipient, c.recipient_hash, c.variables, s.recipient_hash IS NOT NULL AS suppressed,
+           octet_length(array_to_string(c.variables, '')) AS size_bytes,
+           sum(octet_length(array_to_string(c.variables, ''))) OVER (ORDER BY m.number) AS through_bytes
     FROM message m
     JOIN contact c ON c.campaign_id = m.campaign_id AND c.number = m.number
     LEFT JOIN suppression s
@@ -24,6 +27,8 @@ WITH picked AS (
       AND NOT EXISTS (SELECT FROM ended_instance e WHERE e.instance_id = $6)
     ORDER BY m.number
     LIMIT $4
+), picked AS (
+    SELECT * FROM ahead WHERE through_bytes - size_bytes < $9
 )
 UPDATE message m
 SET status = CASE WHEN p.suppressed THEN 9 ELSE 3 END,
@@ -33,7 +38,7 @@ SET status = CASE WHEN p.suppressed THEN 9 ELSE 3 END,
     provider_message_id = NULL, provider_code = NULL, segments = 0
 FROM picked p
 WHERE m.campaign_id = $1 AND m.number = p.number
-RETURNING m.number, m.attempt, m.status, p.recipient, p.recipient_hash, p.variables
+RETURNING m.number, m.attempt, m.status, p.recipient, p.recipient_hash, p.variables, p.size_bytes
 
 -- name: apply_reports
 -- $9: permitted edges as source * 100 + target; a FAILED source with a reason as reason * 10000 + 800 + target.
