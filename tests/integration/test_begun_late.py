@@ -218,7 +218,14 @@ def test_a_time_out_under_the_body_has_not_begun(loop: Loop, serve: Callable[...
 
 
 @pytest.mark.parametrize(
-    ("status", "is_answer"), [("413 Too Large", True), ("429 Slow", True), ("503 Later", False)]
+    ("status", "is_answer"),
+    [
+        ("413 Too Large", True),
+        ("429 Slow", True),
+        ("503 Later", False),
+        ("408 Too Slow", False),
+        ("302 Elsewhere", False),
+    ],
 )
 def test_an_answer_before_the_end_counts_and_nothing_begins_after_it(
     loop: Loop, serve: Callable[..., Server], status: str, is_answer: bool
