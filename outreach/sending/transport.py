@@ -200,7 +200,7 @@ class HttpTransport:
 
 
 def _is_verdict(status: int) -> bool:
-    """Whether it says what becomes of a request that was not whole yet. (408: waited for its end.)"""
+    """Whether it says what becomes of a request that is not whole; 408 waited for its end in vain."""
     return 200 <= status < 300 or (400 <= status < 500 and status != 408)
 
 
