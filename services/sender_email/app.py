@@ -70,5 +70,6 @@ async def serve(settings: SenderEmailSettings, stop: asyncio.Event) -> None:
             http_port=settings.sender_email_http_port,
             concurrency_max=settings.sender_email_concurrency_max,
             concurrency_start=settings.sender_email_concurrency_start,
+            upload_seconds_max=settings.sender_email_request_seconds_max,
         )
         await run_sender(settings, wiring, stop)
