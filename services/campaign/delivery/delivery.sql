@@ -220,11 +220,12 @@ ORDER BY number
 LIMIT $3
 
 -- name: time_out
+-- A deferral that has no end is TIMED_OUT. What was accepted and never spoken of most likely arrived: UNCONFIRMED.
 UPDATE message m
-SET status = 8, failure_reason = 15, update_time = now()
+SET status = 8, failure_reason = CASE m.status WHEN 4 THEN 16 ELSE 15 END, update_time = now()
 WHERE m.campaign_id = $1 AND m.number = ANY ($2::int[]) AND m.status IN (4, 5)
   AND m.update_time < now() - make_interval(secs => $3)
-RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 15::smallint AS failure_reason
+RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, new.failure_reason
 
 -- name: campaigns_with_sending
 SELECT id, channel FROM campaign WHERE holds_channel AND sending > 0
