@@ -4,6 +4,7 @@ A job is a pointer. Redelivered, it finds nothing left to claim; lost, it is dis
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Generic
@@ -45,6 +46,8 @@ CLAIM_RETRY_SECONDS: Final = 0.5
 CLAIM_FAILURES_MAX: Final = 10
 #: Refused runs that are remembered.
 REFUSED_MAX: Final = 1_000
+#: The refusal of an account that was asked for longer ago may be that of a key that was replaced since.
+ACCOUNT_YOUNG_SECONDS: Final = 5.0
 CLAIMED_MAX: Final = 1_000
 
 _log = structlog.get_logger(__name__)
@@ -109,6 +112,8 @@ class Worker(Generic[PreparedT]):
         self._open = asyncio.Semaphore(JOBS_OPEN_MAX)
         self._runs: set[_JobRun] = set()
         self._refused: set[tuple[UUID, int]] = set()
+        #: When the account was asked for anew, because it was refused.
+        self._asked_again: dict[tuple[UUID, int], float] = {}
         self._draining = asyncio.Event()
         self._drained = asyncio.Event()
 
@@ -266,13 +271,14 @@ class Worker(Generic[PreparedT]):
                 self._fail_campaign(run, FailureReason.ACCOUNT_PROBLEM, "")
             self._hand_back(run, claimed)
             raise
+        fetched_seconds = self._accounts.fetched_seconds(job.organisation_id)
         claim = Claim(
             campaign_id=job.campaign_id.bytes,
             instance_index=claimed.instance.index,
             prepared=prepared,
             deadline_seconds=claimed.deadline_seconds,
             settle=lambda outcomes: run.report(claimed.instance, outcomes),
-            refuse=lambda refusal: self._refuse(run, refusal),
+            refuse=lambda refusal: self._refuse(run, refusal, fetched_seconds),
             is_over=lambda: (job.campaign_id, job.run) in self._refused,
         )
         self._slots.submit(lane, claim, [*messages])
@@ -286,7 +292,19 @@ class Worker(Generic[PreparedT]):
             ],
         )
 
-    def _refuse(self, run: _JobRun, refusal: AccountRefused) -> None:
+    def _refuse(self, run: _JobRun, refusal: AccountRefused, fetched_seconds: float) -> None:
+        """The campaign fails, unless the account may be another one by now: then it is handed back,
+        and sent with that.
+        """
+        key = (run.job.campaign_id, run.job.run)
+        now_seconds = time.monotonic()
+        if key not in self._asked_again and now_seconds - fetched_seconds > ACCOUNT_YOUNG_SECONDS:
+            if len(self._asked_again) >= REFUSED_MAX:
+                self._asked_again.clear()
+            self._asked_again[key] = now_seconds
+            self._accounts.forget(run.job.organisation_id)
+        if fetched_seconds < self._asked_again.get(key, float("-inf")):
+            return
         self._accounts.forget(run.job.organisation_id)
         self._fail_campaign(run, refusal.failure_reason, refusal.provider_code)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from outreach.internal.v1 import delivery_pb2
+from outreach.sending import worker
 from outreach.vocabulary import FailureReason, Outcome
 from services.sandbox.sendgrid.fates import email_fate_of
 from services.sandbox.sendgrid.knobs import SCOPES, EmailKnobs
@@ -162,6 +163,38 @@ async def test_a_refused_account_fails_the_campaign_and_sends_no_more(
         assert failure.provider_code.startswith("HTTP 40")
         assert await _accepted(rig) == set()
         await rig.dispatch()
+
+
+async def test_a_key_that_was_replaced_meanwhile_fails_nothing(
+    nats_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender knows the former one for up to a minute."""
+    monkeypatch.setattr(worker, "ACCOUNT_YOUNG_SECONDS", 0.0)
+    campaign = EmailCampaignDouble()
+    key, campaign.api_key = campaign.api_key, "SG.former"
+    async with sender_email_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        await eventually(lambda: campaign.account_checks, 10, "the former key is known")
+        campaign.api_key = key
+        await rig.send(3_000)
+        await eventually(lambda: campaign.messages[3_000].outcomes, 10, "the last ones' outcome")
+        await rig.dispatch()
+        await rig.settled({"SENT": 3_000})
+        assert campaign.failures == []
+
+
+async def test_a_key_that_is_still_refused_when_asked_for_anew_fails_the_campaign(
+    nats_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "ACCOUNT_YOUNG_SECONDS", 0.0)
+    campaign = EmailCampaignDouble()
+    campaign.api_key = "SG.another"
+    async with sender_email_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        await rig.send(3_000)
+        await eventually(lambda: campaign.messages[3_000].outcomes, 10, "handed back")
+        await rig.dispatch()
+        await eventually(lambda: campaign.failures, 10, "the campaign's failure")
+        await rig.settled({"QUEUED": 3_000})
+        assert len(campaign.failures) == 1
 
 
 async def test_throttled_waits_for_the_reset_and_is_tried_again_in_the_same_attempt(
