@@ -38,6 +38,8 @@ from outreach.vocabulary import FailureReason, Outcome
 JOBS_CLAIMING_MAX: Final = 4
 #: Jobs whose messages are under way or whose reports are not committed yet.
 JOBS_OPEN_MAX: Final = 64
+#: Campaigns whose attempts are looked up at once.
+LOOK_UPS_OPEN_MAX: Final = 8
 FETCH_WAIT_SECONDS: Final = 2.0
 #: A job that can't be worked on now is given back for so long.
 JOB_RETRY_SECONDS: Final = 1.0
@@ -111,6 +113,7 @@ class Worker(Generic[PreparedT]):
         self._claiming = asyncio.Semaphore(JOBS_CLAIMING_MAX)
         self._open = asyncio.Semaphore(JOBS_OPEN_MAX)
         self._runs: set[_JobRun] = set()
+        self._looking_up: set[str] = set()
         self._refused: set[tuple[UUID, int]] = set()
         #: When the account was asked for anew, because it was refused.
         self._asked_again: dict[tuple[UUID, int], float] = {}
@@ -174,12 +177,14 @@ class Worker(Generic[PreparedT]):
         claiming = True
         try:
             if run.job.kind == "look_up":
-                await self._look_ups.run(run.job.organisation_id, run.campaign_id)
+                self._claiming.release()
+                claiming = False
+                await self._look_up(run)
                 is_done = True
             else:
                 is_done = await self._claim_all(run)
-            self._claiming.release()
-            claiming = False
+                self._claiming.release()
+                claiming = False
             await run.committed()
             await self._give_back(run, is_done=is_done)
         except Exception as error:  # noqa: BLE001 - one job must not end the sender
@@ -190,6 +195,18 @@ class Worker(Generic[PreparedT]):
                 self._claiming.release()
             self._open.release()
             self._runs.discard(run)
+
+    async def _look_up(self, run: _JobRun) -> None:
+        """Look-ups may take long, and must not keep the turns of those who send. What is not looked
+        up now stays due, and a job for it is published again.
+        """
+        if run.campaign_id in self._looking_up or len(self._looking_up) >= LOOK_UPS_OPEN_MAX:
+            return
+        self._looking_up.add(run.campaign_id)
+        try:
+            await self._look_ups.run(run.job.organisation_id, run.campaign_id)
+        finally:
+            self._looking_up.discard(run.campaign_id)
 
     async def _give_back(self, run: _JobRun, *, is_done: bool) -> None:
         with suppress(*NATS_FAULTS):  # not acknowledged: it comes again and finds nothing to claim
