@@ -329,6 +329,20 @@ async def test_a_missing_variable_is_refused_without_a_request_when_asked(
         assert "of your town" in (await rig.sandbox.email("person-00002@example.org"))["text"]
 
 
+async def test_a_missing_variable_is_refused_also_where_the_request_is_divided(
+    nats_url: str, tmp_path: Path
+) -> None:
+    campaign = EmailCampaignDouble()
+    campaign.skip_incomplete = True
+    campaign.add(5)
+    campaign.messages[2].values[0] = ""
+    campaign.messages[5].recipient = campaign.messages[1].recipient  # not in one request
+    async with sender_email_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        await rig.dispatch()
+        await rig.settled({"SENT": 4, "FAILED": 1})
+        assert all(len(message.outcomes) == 1 for message in campaign.messages.values())
+
+
 async def test_a_missing_variable_is_delivered_as_it_stands_by_default(
     nats_url: str, tmp_path: Path
 ) -> None:
