@@ -42,6 +42,7 @@ from services.sandbox.webhooks import WebhookClient
 from services.sender_email.events import interpret
 from services.sender_email.sendgrid_api import SendGridApi
 from services.sender_email.suppressions import SuppressionQueue
+from services.sender_email.unsubscribe import committing
 from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 
@@ -190,7 +191,10 @@ async def measure(
         accounts = Accounts(channel, (), Channel.EMAIL)
         publisher = Publisher(nats)
         inbox = Inbox(publisher, inbox_subject(Channel.EMAIL))
+        reporter = Reporter(journal)
+        stream = DeliveryStream(channel, (), Channel.EMAIL, journal, reporter)
         webhooks = Webhooks(
+            commit=committing(stream, reporter),
             inbox=inbox,
             suppressions=SuppressionQueue(publisher),
             keys=WebhookKeys(accounts, SendGridApi(http, "http://127.0.0.1:9")),
@@ -202,8 +206,6 @@ async def measure(
         async with listening(webhooks.handle, "127.0.0.1", port):
             url = f"http://127.0.0.1:{port}/sendgrid/events/{key.sign_organisation(ORGANISATION)}"
             await post_all(url, signing, bodies)
-        reporter = Reporter(journal)
-        stream = DeliveryStream(channel, (), Channel.EMAIL, journal, reporter)
         consumer = PullConsumer(nats, stream=INBOX_STREAM, durable="email-inbox", ensure=_ensure)
         forwarder = Forwarder(consumer, stream, reporter, interpret)
         running = [tasks.create_task(part()) for part in (stream.run, reporter.run)]

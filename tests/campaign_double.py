@@ -91,6 +91,7 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
         #: Nothing is granted any more.
         self.stopped = False
         self.unknown_due: list[delivery_pb2.UnknownAttempt] = []
+        self.unknown_stays_due = False
         self.keep_batches = True
         self.attachments: dict[str, bytes] = {}
         self.attachment_calls: list[str] = []
@@ -169,7 +170,9 @@ class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
                 ack = delivery_pb2.ReportAck(sequence=request.reports.sequence)
                 await answers.put(delivery_pb2.DeliverResponse(ack=ack))
             elif kind == "look_up":
-                due, self.unknown_due = self.unknown_due, []
+                due = self.unknown_due
+                if not self.unknown_stays_due:
+                    self.unknown_due = []
                 await answers.put(
                     delivery_pb2.DeliverResponse(
                         look_up=delivery_pb2.LookUpResult(

@@ -79,7 +79,9 @@ def expected_of(fate: EmailFate) -> Expected:
         )
     if fate.outcome in _DELIVERED:
         return Expected(End(MessageStatus.DELIVERED), accepted=True)
-    if fate.final_event in ("processed", "deferred"):
+    if fate.final_event == "processed":
+        return Expected(End(MessageStatus.FAILED, FailureReason.UNCONFIRMED), accepted=True)
+    if fate.final_event == "deferred":
         return Expected(End(MessageStatus.FAILED, FailureReason.TIMED_OUT), accepted=True)
     outcome = event_outcome(_final_event(fate))
     assert outcome is not None

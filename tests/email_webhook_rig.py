@@ -37,6 +37,7 @@ from services.sender_email.account_checks import AccountChecks
 from services.sender_email.events import interpret
 from services.sender_email.sendgrid_api import SendGridApi
 from services.sender_email.suppressions import SuppressionPusher, SuppressionQueue
+from services.sender_email.unsubscribe import committing
 from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 from tests.campaign_double import TOKEN, CampaignDouble, Message
@@ -234,6 +235,7 @@ async def email_rig(
             connection, stream=INBOX_STREAM, durable="email-inbox", ensure=_ensure
         )
         webhooks = Webhooks(
+            commit=committing(stream, reporter),
             inbox=inbox,
             suppressions=SuppressionQueue(publisher),
             keys=WebhookKeys(accounts, api, ask_again_seconds=ask_again_seconds),

@@ -53,6 +53,7 @@ class TwilioDouble:
         self.open = 0
         self.open_max = 0
         self.hold: asyncio.Event | None = None
+        self.hold_lists: asyncio.Event | None = None
         self.keep = True
         self._tries: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,7 +73,7 @@ class TwilioDouble:
                 }
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 self.authorizations.add(headers.get("authorization", ""))
-                reply = await self._create(body) if method == "POST" else self._list(target)
+                reply = await (self._create(body) if method == "POST" else self._list(target))
                 if not await self._answer(reply, writer):
                     return
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -102,9 +103,11 @@ class TwilioDouble:
                 reply.body = {"sid": sid, "status": "accepted", "num_segments": "0"}
         return reply
 
-    def _list(self, target: str) -> Reply:
+    async def _list(self, target: str) -> Reply:
         query = parse_qs(urlsplit(target).query)
         self.queries.append(query)
+        if self.hold_lists is not None:
+            await self.hold_lists.wait()
         (to,) = query["To"]
         found = [message for message in self.listed if message["to"] == to]
         return Reply(200, {"messages": found, "next_page_uri": None})

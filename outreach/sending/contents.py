@@ -58,6 +58,11 @@ class Accounts:
         """The provider refused it: ask again before it is used again."""
         self._known.pop(organisation_id, None)
 
+    def fetched_seconds(self, organisation_id: UUID) -> float:
+        """When the account that is known was asked for, on `time.monotonic`."""
+        known = self._known.get(organisation_id)
+        return known[0] if known else float("-inf")
+
     def _fresh(self, organisation_id: UUID) -> delivery_pb2.ProviderAccount | None:
         known = self._known.get(organisation_id)
         if known is None or time.monotonic() - known[0] > ACCOUNT_SECONDS_MAX:
@@ -65,6 +70,7 @@ class Accounts:
         return known[1]
 
     async def _fetch(self, organisation_id: UUID) -> delivery_pb2.ProviderAccount:
+        asked_seconds = time.monotonic()
         account = await self._stub.GetProviderAccount(
             delivery_pb2.GetProviderAccountRequest(
                 organisation_id=str(organisation_id),
@@ -73,7 +79,7 @@ class Accounts:
             metadata=self._metadata,
             timeout=CALL_SECONDS_MAX,
         )
-        self._known[organisation_id] = (time.monotonic(), account)
+        self._known[organisation_id] = (asked_seconds, account)
         self._known.move_to_end(organisation_id)
         if len(self._known) > ACCOUNTS_MAX:
             self._known.popitem(last=False)

@@ -77,7 +77,8 @@ class ChannelParts:
 class Wiring(Generic[PreparedT]):
     """How the sender of one channel differs from others.
 
-    `name` is told to NATS. `concurrency_max`: requests to the provider at once.
+    `name` is told to NATS. `concurrency_max`: requests to the provider at once. `upload_seconds_max`:
+    from the start of a request to where it begins.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Wiring(Generic[PreparedT]):
     http_port: int
     concurrency_max: int
     concurrency_start: int
+    upload_seconds_max: float = 0.0
 
 
 class Sender(Generic[PreparedT]):
@@ -118,6 +120,7 @@ class Sender(Generic[PreparedT]):
             journal,
             slots_max=wiring.concurrency_max,
             concurrency_start=wiring.concurrency_start,
+            upload_seconds_max=wiring.upload_seconds_max,
         )
         self._inbox = Inbox(Publisher(nats), inbox_subject(sends))
         self._adopter = Adopter(settings.sender_journal_dir, self._reporter)

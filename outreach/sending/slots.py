@@ -85,11 +85,12 @@ class _Begin:
         journal: Journal,
         claim: Claim[PreparedT],
         messages: Sequence[delivery_pb2.ClaimedMessage],
+        upload_seconds_max: float,
     ) -> None:
         self._journal = journal
         self._campaign_id = claim.campaign_id
         self._index = claim.instance_index
-        self._deadline = claim.deadline_seconds
+        self._deadline = claim.deadline_seconds + upload_seconds_max
         self._is_over = claim.is_over
         self._attempts = [(message.number, message.attempt) for message in messages]
         self.begun = False
@@ -177,7 +178,11 @@ class Lane(Generic[PreparedT]):
 
 
 class Slots(Generic[PreparedT]):
-    """All requests of this process. `slots_max`: requests at once, over all organisations."""
+    """All requests of this process. `slots_max`: requests at once, over all organisations.
+
+    `upload_seconds_max`: a request that starts within its window may take so long until it begins.
+    Where it does not, others that wait meanwhile would be uploaded only to be found late.
+    """
 
     def __init__(
         self,
@@ -186,7 +191,9 @@ class Slots(Generic[PreparedT]):
         *,
         slots_max: int,
         concurrency_start: int,
+        upload_seconds_max: float = 0.0,
     ) -> None:
+        self._upload_seconds_max = upload_seconds_max
         self._provider = provider
         self._journal = journal
         self._slots_max = slots_max
@@ -307,12 +314,12 @@ class Slots(Generic[PreparedT]):
 
     async def _send(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT]) -> None:
         claim = parcel.claim
-        if self._draining or claim.is_over():
+        begun_seconds = time.monotonic()
+        if self._draining or claim.is_over() or begun_seconds >= claim.deadline_seconds:
             _hand_back(parcel)
             return
-        begin = _Begin(self._journal, claim, parcel.messages)
+        begin = _Begin(self._journal, claim, parcel.messages, self._upload_seconds_max)
         at_limit = lane.sending >= lane.pacing.limit
-        begun_seconds = time.monotonic()
         answer = await self._ask(claim, parcel, begin)
         if type(answer) is Answered:
             lane.pacing.on_answer(at_limit=at_limit)
@@ -336,7 +343,18 @@ class Slots(Generic[PreparedT]):
                 )
             else:
                 blocked_seconds = self._block(lane, answer.retry_after_seconds)
+        elif isinstance(answer, NotSent):
+            self._slow_down(lane, answer, begun_seconds)
         self._try_later(lane, parcel, blocked_seconds)
+
+    def _slow_down(self, lane: Lane[PreparedT], answer: NotSent, begun_seconds: float) -> None:
+        """Uploads that take long and come to nothing take each other's line: fewer at once."""
+        now_seconds = time.monotonic()
+        if now_seconds - begun_seconds > self._upload_seconds_max / 2 > 0:
+            _log.warning("upload_too_slow", cause=answer.cause, requests=lane.sending)
+            lane.pacing.on_throttled(
+                begun_seconds=begun_seconds, now_seconds=now_seconds, concurrent_requests=None
+            )
 
     def _divide(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT], divided: Divided) -> None:
         """Settle what is known, and put the rest to the front of the lane."""

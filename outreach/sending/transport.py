@@ -169,7 +169,7 @@ class HttpTransport:
             raise AnswerLost(type(error).__name__, status) from None
         finally:
             payload.end()
-        if status >= 500 and not payload.begun:
+        if not (payload.begun or _is_verdict(status)):
             raise NothingLeft(f"HTTP {status}")
         return HttpAnswer(status, body, response.headers)
 
@@ -197,6 +197,11 @@ class HttpTransport:
                 return HttpAnswer(response.status, told, response.headers)
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
+
+
+def _is_verdict(status: int) -> bool:
+    """Whether it says what becomes of a request that is not whole; 408 waited for its end in vain."""
+    return 200 <= status < 300 or (400 <= status < 500 and status != 408)
 
 
 async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:

@@ -4,6 +4,7 @@ A job is a pointer. Redelivered, it finds nothing left to claim; lost, it is dis
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Generic
@@ -37,12 +38,16 @@ from outreach.vocabulary import FailureReason, Outcome
 JOBS_CLAIMING_MAX: Final = 4
 #: Jobs whose messages are under way or whose reports are not committed yet.
 JOBS_OPEN_MAX: Final = 64
+#: Campaigns whose attempts are looked up at once.
+LOOK_UPS_OPEN_MAX: Final = 8
 FETCH_WAIT_SECONDS: Final = 2.0
 #: A job that can't be worked on now is given back for so long.
 JOB_RETRY_SECONDS: Final = 1.0
 CLAIM_RETRY_SECONDS: Final = 0.5
 #: So many failed claims in a row: perhaps it is this stream that is refused.
 CLAIM_FAILURES_MAX: Final = 10
+#: The refusal of an account that was asked for longer ago may be that of a key that was replaced since.
+ACCOUNT_YOUNG_SECONDS: Final = 5.0
 CLAIMED_MAX: Final = 1_000
 
 _log = structlog.get_logger(__name__)
@@ -112,6 +117,9 @@ class Worker(Generic[PreparedT]):
         self._runs: set[_JobRun] = set()
         #: Runs whose refusal has been told.
         self._refused: set[RunKey] = set()
+        self._looking_up: set[str] = set()
+        #: When the account was asked for anew, because it was refused.
+        self._asked_again: dict[RunKey, float] = {}
         self._draining = asyncio.Event()
         self._drained = asyncio.Event()
 
@@ -172,12 +180,14 @@ class Worker(Generic[PreparedT]):
         claiming = True
         try:
             if run.job.kind == "look_up":
-                await self._look_ups.run(run.job.organisation_id, run.campaign_id)
+                self._claiming.release()
+                claiming = False
+                await self._look_up(run)
                 is_done = True
             else:
                 is_done = await self._claim_all(run)
-            self._claiming.release()
-            claiming = False
+                self._claiming.release()
+                claiming = False
             await run.committed()
             await self._give_back(run, is_done=is_done)
         except Exception as error:  # noqa: BLE001 - one job must not end the sender
@@ -188,6 +198,18 @@ class Worker(Generic[PreparedT]):
                 self._claiming.release()
             self._open.release()
             self._runs.discard(run)
+
+    async def _look_up(self, run: _JobRun) -> None:
+        """Look-ups may take long, and must not keep the turns of those who send. What is not looked
+        up now stays due, and a job for it is published again.
+        """
+        if run.campaign_id in self._looking_up or len(self._looking_up) >= LOOK_UPS_OPEN_MAX:
+            return
+        self._looking_up.add(run.campaign_id)
+        try:
+            await self._look_ups.run(run.job.organisation_id, run.campaign_id)
+        finally:
+            self._looking_up.discard(run.campaign_id)
 
     async def _give_back(self, run: _JobRun, *, is_done: bool) -> None:
         with suppress(*NATS_FAULTS):  # not acknowledged: it comes again and finds nothing to claim
@@ -272,13 +294,14 @@ class Worker(Generic[PreparedT]):
                 self._fail_campaign(run, FailureReason.ACCOUNT_PROBLEM, "")
             self._hand_back(run, claimed)
             raise
+        fetched_seconds = self._accounts.fetched_seconds(job.organisation_id)
         claim = Claim(
             campaign_id=job.campaign_id.bytes,
             instance_index=claimed.instance.index,
             prepared=prepared,
             deadline_seconds=claimed.deadline_seconds,
             settle=lambda outcomes: run.report(claimed.instance, outcomes),
-            refuse=lambda refusal: self._refuse(run, refusal),
+            refuse=lambda refusal: self._refuse(run, refusal, fetched_seconds),
             is_over=lambda: run.key in self._over,
         )
         if claim.is_over():  # while this claim was under way
@@ -295,7 +318,19 @@ class Worker(Generic[PreparedT]):
             ],
         )
 
-    def _refuse(self, run: _JobRun, refusal: AccountRefused) -> None:
+    def _refuse(self, run: _JobRun, refusal: AccountRefused, fetched_seconds: float) -> None:
+        """The campaign fails, unless the account may be another one by now: then it is handed back,
+        and sent with that.
+        """
+        now_seconds = time.monotonic()
+        is_young = now_seconds - fetched_seconds <= ACCOUNT_YOUNG_SECONDS
+        if run.key not in self._asked_again and not is_young:
+            if len(self._asked_again) >= RUNS_MAX:
+                self._asked_again.clear()
+            self._asked_again[run.key] = now_seconds
+            self._accounts.forget(run.job.organisation_id)
+        if fetched_seconds < self._asked_again.get(run.key, float("-inf")):
+            return
         self._accounts.forget(run.job.organisation_id)
         self._fail_campaign(run, refusal.failure_reason, refusal.provider_code)
 

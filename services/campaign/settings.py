@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     email_timed_out_after_seconds: float = Field(
         default=96 * 3_600.0,
         gt=0,
-        description="An email deferred, or in SENT without an event, for so long is FAILED: TIMED_OUT. "
+        description="An email deferred for so long is FAILED: TIMED_OUT, one in SENT without an event UNCONFIRMED. "
         "SendGrid tries for 72 h, and repeats events for 24 h.",
     )
 

@@ -13,6 +13,7 @@ from services.sender_email.events import interpret
 from services.sender_email.sendgrid_api import SendGridApi
 from services.sender_email.settings import SenderEmailSettings
 from services.sender_email.suppressions import SuppressionPusher, SuppressionQueue
+from services.sender_email.unsubscribe import committing
 from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 
@@ -24,6 +25,7 @@ ERRORS_BYTES_MAX: Final = 1024 * 1024
 def _parts(shared: SharedParts, api: SendGridApi, token_key: TokenKey) -> ChannelParts:
     """What comes in, and what follows from it."""
     webhooks = Webhooks(
+        commit=committing(shared.stream, shared.reporter),
         inbox=shared.inbox,
         suppressions=SuppressionQueue(Publisher(shared.nats)),
         keys=WebhookKeys(shared.accounts, api),
@@ -70,5 +72,6 @@ async def serve(settings: SenderEmailSettings, stop: asyncio.Event) -> None:
             http_port=settings.sender_email_http_port,
             concurrency_max=settings.sender_email_concurrency_max,
             concurrency_start=settings.sender_email_concurrency_start,
+            upload_seconds_max=settings.sender_email_request_seconds_max,
         )
         await run_sender(settings, wiring, stop)

@@ -38,7 +38,7 @@ def interpret(entry: InboxEntry) -> AttemptOutcome | delivery_pb2.OptOut | None:
     """The meaning of an entry. Raises KeyError or ValueError for one that is not one of ours."""
     attempt, fields = entry.attempt, entry.fields
     if attempt is None:
-        return _by_link(entry)
+        return link_opt_out(entry)
     proved = outcome_of(fields)
     if proved is None:
         return _by_event(entry, attempt)
@@ -64,7 +64,8 @@ def _by_event(entry: InboxEntry, attempt: AttemptId) -> delivery_pb2.OptOut | No
     )
 
 
-def _by_link(entry: InboxEntry) -> delivery_pb2.OptOut:
+def link_opt_out(entry: InboxEntry) -> delivery_pb2.OptOut:
+    """The meaning of the entry of a link that was used."""
     if entry.fields[EVENT] != LINK_USED:
         raise ValueError("an event without an attempt")
     recipient_hash = bytes.fromhex(entry.fields[RECIPIENT_HASH_FIELD])

@@ -2,38 +2,67 @@
 
 Link scanners of mail providers open every link, so GET and HEAD only show a page with a button. A
 mail provider's own "unsubscribe" posts `List-Unsubscribe=One-Click`, as the button does; whatever
-the body says, somebody who has the link meant it. It is answered 200 once it is stored, with no
-redirect and no cookie. The token is all that is needed: it works when the campaign is gone, while
-the campaign service is away, and as often as it is used.
+the body says, somebody who has the link meant it. It is answered 200 once it is committed, with no
+redirect and no cookie; when that takes long, once it is stored in the inbox. (JetStream may lose what
+it has acknowledged, and nobody repeats an unsubscribe.) The token is all that is needed: it works
+when the campaign is gone, while the campaign service is away, and as often as it is used.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 from aiohttp import web
 
+from outreach.internal.v1 import delivery_pb2
 from outreach.jetstream.publisher import NotStored
 from outreach.sending.attempt_token import InvalidToken, TokenKey
 from outreach.sending.endpoint import read_body
 from outreach.sending.inbox import Inbox
+from outreach.sending.reporter import Reporter
+from outreach.sending.stream import DeliveryStream
 from services.sender_email import unsubscribe_pages as pages
-from services.sender_email.events import link_used
+from services.sender_email.events import link_opt_out, link_used
 from services.sender_email.suppressions import SuppressionQueue
 
 #: A mail provider's body has 26 bytes, or a few hundred as multipart.
 BODY_BYTES_MAX: Final = 16 * 1024
 METHODS: Final = "GET, HEAD, POST"
+#: A mail provider waits some seconds for the answer.
+COMMIT_SECONDS_MAX: Final = 2.0
+
+#: Whether an opt-out is committed. Not: it may be, or come to be.
+Commit = Callable[[delivery_pb2.OptOut], Awaitable[bool]]
 
 _log = structlog.get_logger(__name__)
+
+
+def committing(stream: DeliveryStream, reporter: Reporter) -> Commit:
+    """Commits through the stream, where there is one."""
+
+    async def commit(opt_out: delivery_pb2.OptOut) -> bool:
+        if not stream.is_connected:
+            return False
+        batch_id = reporter.submit_opt_out(opt_out)
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS_MAX):
+                await reporter.acked_through(batch_id)
+        except TimeoutError:
+            return False
+        return True
+
+    return commit
 
 
 class UnsubscribeLinks:
     """Answers the requests of unsubscribe links."""
 
     def __init__(
-        self, *, inbox: Inbox, suppressions: SuppressionQueue, token_key: TokenKey
+        self, *, commit: Commit, inbox: Inbox, suppressions: SuppressionQueue, token_key: TokenKey
     ) -> None:
+        self._commit = commit
         self._inbox = inbox
         self._suppressions = suppressions
         self._token_key = token_key
@@ -52,8 +81,10 @@ class UnsubscribeLinks:
         organisation_id = str(unsubscribe.organisation_id)
         now = datetime.now(UTC)
         try:
-            # without an id: used again after an opt-in it opts out again
-            await self._inbox.store(link_used(unsubscribe, now), entry_id="")
+            entry = link_used(unsubscribe, now)
+            if not await self._commit(link_opt_out(entry)):
+                # without an id: used again after an opt-in it opts out again
+                await self._inbox.store(entry, entry_id="")
             await self._suppressions.store(unsubscribe, now)
         except NotStored:
             _log.warning("unsubscribe_not_stored", organisation_id=organisation_id)

@@ -14,7 +14,7 @@ from services.sender_email.event_webhook import (
 )
 from services.sender_email.request import UNSUBSCRIBE_PATH
 from services.sender_email.suppressions import SuppressionQueue
-from services.sender_email.unsubscribe import UnsubscribeLinks
+from services.sender_email.unsubscribe import Commit, UnsubscribeLinks
 from services.sender_email.webhook_keys import WebhookKeys
 
 #: Followed by the organisation's token.
@@ -27,6 +27,7 @@ class Webhooks:
     def __init__(
         self,
         *,
+        commit: Commit,
         inbox: Inbox,
         suppressions: SuppressionQueue,
         keys: WebhookKeys,
@@ -42,7 +43,9 @@ class Webhooks:
             past_seconds_max=past_seconds_max,
             future_seconds_max=future_seconds_max,
         )
-        self._links = UnsubscribeLinks(inbox=inbox, suppressions=suppressions, token_key=token_key)
+        self._links = UnsubscribeLinks(
+            commit=commit, inbox=inbox, suppressions=suppressions, token_key=token_key
+        )
         self._faults = faults
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from aiohttp import ClientConnectionResetError
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
@@ -27,6 +28,7 @@ from outreach.sending.transport import (
     HttpTransport,
     NothingLeft,
 )
+from tests.waiting import eventually
 
 LARGE = b"x" * 9_000_000
 END = b"]}"
@@ -218,7 +220,14 @@ def test_a_time_out_under_the_body_has_not_begun(loop: Loop, serve: Callable[...
 
 
 @pytest.mark.parametrize(
-    ("status", "is_answer"), [("413 Too Large", True), ("429 Slow", True), ("503 Later", False)]
+    ("status", "is_answer"),
+    [
+        ("413 Too Large", True),
+        ("429 Slow", True),
+        ("503 Later", False),
+        ("408 Too Slow", False),
+        ("302 Elsewhere", False),
+    ],
 )
 def test_an_answer_before_the_end_counts_and_nothing_begins_after_it(
     loop: Loop, serve: Callable[..., Server], status: str, is_answer: bool
@@ -255,33 +264,66 @@ def test_lost_after_the_end_may_have_been_taken(loop: Loop, serve: Callable[...,
     assert begun == [True]
 
 
+async def _connected(
+    listening: socket.socket,
+) -> tuple[BaseProtocol, asyncio.Transport, socket.socket]:
+    """A connection whose kernel buffers are full, and its other end."""
+    client = socket.create_connection(listening.getsockname())
+    client.setblocking(False)
+    server, _ = listening.accept()
+    with suppress(BlockingIOError):
+        while True:
+            client.send(bytes(65_536))
+    running = asyncio.get_running_loop()
+    protocol = BaseProtocol(running)
+    transport, _ = await running.create_connection(lambda: protocol, sock=client)
+    return protocol, transport, server
+
+
 def test_nothing_waits_in_the_process_when_it_begins(loop: Loop) -> None:
     """Else what had begun would still be on its way here, and its window over meanwhile."""
     waiting: list[int] = []
 
     async def run() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            client = socket.socket()
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
-            client.connect(listening.getsockname())
-            client.setblocking(False)
-            server, _ = listening.accept()
-            reading = asyncio.create_task(asyncio.to_thread(_read_all, server))
-            running = asyncio.get_running_loop()
-            protocol = BaseProtocol(running)
-            transport, _ = await running.create_connection(lambda: protocol, sock=client)
-            part = LARGE[:1_000_000]
+            protocol, transport, server = await _connected(listening)
+            # less than what makes a transport say by itself that it is full
             payload = BegunPayload(
-                (part, END),
+                (LARGE[:40_000], END),
                 "application/json",
                 lambda: waiting.append(transport.get_write_buffer_size()),
             )
-            await payload.write_with_length(StreamWriter(protocol, running), None)
+            writer = StreamWriter(protocol, asyncio.get_running_loop())
+            writing = asyncio.create_task(payload.write_with_length(writer, None))
+            await eventually(transport.get_write_buffer_size, 5, "it waits")
+            reading = asyncio.create_task(asyncio.to_thread(_read_all, server))
+            await writing
             transport.close()
-            assert await reading == len(part) + len(END)
+            assert await reading > 40_000
 
     loop(run())
     assert waiting == [0]
+
+
+@pytest.mark.parametrize("over", ["the request", "the connection"])
+def test_what_is_over_does_not_begin(loop: Loop, over: str) -> None:
+    begun: list[bool] = []
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            protocol, transport, server = await _connected(listening)
+            payload = BegunPayload((END,), "application/json", lambda: begun.append(True))
+            if over == "the request":
+                payload.end()
+            else:
+                transport.abort()
+            with pytest.raises(ClientConnectionResetError):
+                await payload.write(StreamWriter(protocol, asyncio.get_running_loop()))
+            transport.abort()
+            server.close()
+
+    loop(run())
+    assert begun == []
 
 
 def _read_all(connection: socket.socket) -> int:

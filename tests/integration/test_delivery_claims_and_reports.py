@@ -273,6 +273,19 @@ async def test_an_ended_instance_hands_back_what_it_had_not_begun(delivery: Deli
     await assert_exact(delivery.pool, campaign.campaign_id)
 
 
+async def test_what_a_dead_sender_had_begun_once_does_not_hold_a_later_attempt(
+    delivery: Delivery,
+) -> None:
+    """Its journal could not note that the first request created nothing; the second had not begun."""
+    campaign = await running_campaign(delivery.pool, 1)
+    await delivery.claim(campaign, 1)
+    await delivery.report(campaign, report(1, pb.OUTCOME_HANDED_BACK))
+    await delivery.claim(campaign, 1)
+    await delivery.end(delivery.instance, campaign, begun=[(1, 1)])
+    assert (await statuses(delivery.pool, campaign.campaign_id))[1] is S.QUEUED
+    assert not await delivery.pool.fetch("SELECT FROM unknown_attempt")
+
+
 async def test_an_ended_instance_does_not_hand_back_what_it_had_reported_as_unknown(
     delivery: Delivery,
 ) -> None:
@@ -407,6 +420,18 @@ async def test_a_refused_account_fails_the_campaign_and_cancels_the_rest(
     )
     await delivery.reports.apply([pb.ReportBatch(sequence=1, campaign_failures=[failure])])
     assert (await delivery.claim(campaign, 3)).state == pb.CLAIM_STATE_NOT_RUNNING
+    row = await campaign_row(delivery.pool, campaign.campaign_id)
+    assert row["failure_reason"] == FailureReason.ACCOUNT_PROBLEM
+
+
+async def test_the_refusal_of_a_former_run_does_not_fail_this_one(delivery: Delivery) -> None:
+    """A dead sender's journal tells of it late: the campaign was retried meanwhile."""
+    campaign = await running_campaign(delivery.pool, 1)
+    await delivery.pool.execute("UPDATE campaign SET run = 2")
+    await delivery.fail(campaign, FailureReason.ACCOUNT_PROBLEM, run=1)
+    row = await campaign_row(delivery.pool, campaign.campaign_id)
+    assert row["failure_reason"] is None
+    await delivery.fail(campaign, FailureReason.ACCOUNT_PROBLEM, run=2)
     row = await campaign_row(delivery.pool, campaign.campaign_id)
     assert row["failure_reason"] == FailureReason.ACCOUNT_PROBLEM
 

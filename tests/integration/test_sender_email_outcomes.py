@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from outreach.internal.v1 import delivery_pb2
+from outreach.sending import worker
 from outreach.vocabulary import FailureReason, Outcome
 from services.sandbox.sendgrid.fates import email_fate_of
 from services.sandbox.sendgrid.knobs import SCOPES, EmailKnobs
@@ -164,6 +165,36 @@ async def test_a_refused_account_fails_the_campaign_and_sends_no_more(
         await rig.dispatch()
 
 
+async def test_a_key_that_was_replaced_meanwhile_fails_nothing(
+    nats_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender knows the former one for up to a minute."""
+    monkeypatch.setattr(worker, "ACCOUNT_YOUNG_SECONDS", 0.0)
+    campaign = EmailCampaignDouble()
+    key, campaign.api_key = campaign.api_key, "SG.former"
+    async with sender_email_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        await eventually(lambda: campaign.account_checks, 10, "the former key is known")
+        campaign.api_key = key
+        await rig.send(3_000)
+        await eventually(lambda: campaign.messages[3_000].outcomes, 10, "the last ones' outcome")
+        await rig.dispatch()
+        await rig.settled({"SENT": 3_000})
+        assert campaign.failures == []
+
+
+async def test_a_key_that_is_still_refused_when_asked_for_anew_fails_the_campaign(
+    nats_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "ACCOUNT_YOUNG_SECONDS", 0.0)
+    campaign = EmailCampaignDouble()
+    campaign.api_key = "SG.another"
+    async with sender_email_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        await rig.send(3_000)
+        await eventually(lambda: campaign.failures, 10, "the campaign's failure")
+        await rig.settled({"QUEUED": 3_000})
+        assert len(campaign.failures) == 1
+
+
 async def test_throttled_waits_for_the_reset_and_is_tried_again_in_the_same_attempt(
     nats_url: str, tmp_path: Path
 ) -> None:
@@ -296,6 +327,20 @@ async def test_a_missing_variable_is_refused_without_a_request_when_asked(
         assert FailureReason(report.failure_reason) is FailureReason.MISSING_VARIABLE
         assert len(await _accepted(rig)) == 3
         assert "of your town" in (await rig.sandbox.email("person-00002@example.org"))["text"]
+
+
+async def test_a_missing_variable_is_refused_also_where_the_request_is_divided(
+    nats_url: str, tmp_path: Path
+) -> None:
+    campaign = EmailCampaignDouble()
+    campaign.skip_incomplete = True
+    campaign.add(5)
+    campaign.messages[2].values[0] = ""
+    campaign.messages[5].recipient = campaign.messages[1].recipient  # not in one request
+    async with sender_email_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        await rig.dispatch()
+        await rig.settled({"SENT": 4, "FAILED": 1})
+        assert all(len(message.outcomes) == 1 for message in campaign.messages.values())
 
 
 async def test_a_missing_variable_is_delivered_as_it_stands_by_default(

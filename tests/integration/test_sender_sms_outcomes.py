@@ -309,6 +309,29 @@ async def test_look_ups_find_what_was_created_and_say_what_was_not(
         assert all(query["PageSize"] == ["1000"] for query in twilio.queries)
 
 
+async def test_look_ups_that_take_long_hold_up_no_send(nats_url: str, tmp_path: Path) -> None:
+    """They are published anew every second, and the provider may be slow to tell of thousands."""
+    async with sender_rig(nats_url, tmp_path) as rig:
+        campaign, twilio = rig.campaign, rig.twilio
+        twilio.script = lambda fields, tries: Reply(500)
+        await rig.send(1)
+        await eventually(lambda: campaign.statuses() == {"UNKNOWN": 1}, 10, "unknown")
+        twilio.script = lambda fields, tries: Reply()
+        twilio.hold_lists = asyncio.Event()
+        campaign.unknown_due = [_unknown(campaign, 1)]
+        campaign.unknown_stays_due = True
+        for _ in range(70):
+            await rig.jobs.publish(0, 0, kind="look_up")
+        await eventually(lambda: twilio.queries, 10, "looked up")
+        await rig.send(5)
+        await eventually(
+            lambda: campaign.statuses() == {"UNKNOWN": 1, "SENT": 5}, 10, "the others are sent"
+        )
+        assert len(twilio.queries) == 1, "one after the other, of a campaign"
+        twilio.hold_lists.set()
+        await eventually(lambda: len(campaign.messages[1].outcomes) > 1, 10, "it ends")
+
+
 async def test_a_listed_message_is_not_taken_for_two_attempts(
     nats_url: str, tmp_path: Path
 ) -> None:

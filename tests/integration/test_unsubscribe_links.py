@@ -179,6 +179,28 @@ async def test_it_works_when_campaign_and_account_are_gone(rig: EmailRig) -> Non
     await opted_out(rig)
 
 
+async def test_it_is_committed_when_it_is_answered(rig: EmailRig) -> None:
+    """JetStream may forget what it has acknowledged, and nobody would tell of this one again."""
+    for times in range(1, 4):
+        assert (await ask(rig, "POST", rig.link_path()))[0] == 200
+        assert len(rig.campaign.opt_outs) == times
+
+
+async def test_while_commits_take_long_it_is_stored_and_answered(rig: EmailRig) -> None:
+    await rig.none_stored()
+    rig.campaign.acknowledge.clear()
+    assert (await ask(rig, "POST", rig.link_path()))[0] == 200
+    assert await rig.stored() == 2, "the opt-out, and what the provider is told"
+    rig.campaign.acknowledge.set()
+    await eventually(lambda: len(rig.campaign.opt_outs) == 2, 10, "both ways; harmless")
+
+
+async def test_without_a_stream_it_is_stored_and_answered(nats_url: str, tmp_path: Path) -> None:
+    async with email_rig(nats_url, tmp_path, forwards=False) as rig:
+        assert (await ask(rig, "POST", rig.link_path()))[0] == 200
+        assert await rig.stored() == 2
+
+
 async def test_forged_links_are_not_found(rig: EmailRig) -> None:
     token = rig.link_path().rpartition("/")[2]
     campaign = rig.campaign
@@ -241,7 +263,8 @@ async def test_without_nats_it_is_put_off_and_said(tmp_path: Path) -> None:
             return (await ask(rig, "POST", rig.link_path()))[0] == 200
 
         await eventually(again, 20, "stored when it comes again")
-        await opted_out(rig)
+        await opted_out(rig, len(rig.campaign.opt_outs))
+        assert rig.campaign.opt_outs, "committed each time"
 
 
 def test_the_style_is_the_one_that_the_policy_permits() -> None:

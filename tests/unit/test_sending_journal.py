@@ -229,3 +229,26 @@ def test_a_rewritten_journal_holds_more_attempts_than_one_record_takes(
     begun = read_journal(journal.path.read_bytes()).begun
     assert {number for _, number, _ in begun} == set(range(1, 30))
     abandon(journal)
+
+
+def test_reading_ends_at_a_record_that_is_not_what_was_written(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    index = journal.open_instance(uuid4())
+    journal.begun(index, CAMPAIGN.bytes, [(1, 1)])
+    sound = journal.path.stat().st_size
+    journal.begun(index, CAMPAIGN.bytes, [(2, 1)])
+    data = bytearray(journal.path.read_bytes())
+    journal.close()
+    data[-1] ^= 1  # the attempt's number would be another one
+    assert read_journal(bytes(data)) == read_journal(bytes(data[:sound]))
+    assert [number for _, number, _ in read_journal(bytes(data)).begun] == [1]
+
+
+def test_what_an_ended_instance_had_begun_is_no_later_ones(tmp_path: Path) -> None:
+    """Its index is given again, after many streams."""
+    journal = Journal(tmp_path)
+    index = journal.open_instance(uuid4())
+    journal.begun(index, CAMPAIGN.bytes, [(1, 1)])
+    journal.instance_ended(index)
+    assert read_journal(journal.path.read_bytes()).begun == {}
+    journal.close()

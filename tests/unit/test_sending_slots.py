@@ -29,6 +29,8 @@ class SlowProvider:
     def __init__(self, journal: Journal) -> None:
         self.connect_seconds = 0.0
         self.throttled = 0
+        self.starts = 0
+        self.fault: Exception | None = None
         self.sent: list[int] = []
         self.begun_in_journal: list[bool] = []
         self._journal = journal
@@ -57,6 +59,7 @@ class SlowProvider:
         begin: Callable[[], None],
     ) -> Answer:
         (message,) = messages
+        self.starts += 1
         await asyncio.sleep(self.connect_seconds)
         try:
             begin()
@@ -68,6 +71,8 @@ class SlowProvider:
             self.throttled -= 1
             return Throttled()
         self.sent.append(message.number)
+        if self.fault is not None:
+            raise self.fault
         return Answered([AttemptOutcome(message.number, message.attempt, Outcome.ACCEPTED)])
 
 
@@ -141,3 +146,23 @@ async def test_a_throttled_attempt_has_not_begun_until_it_is_tried_again(tmp_pat
         await eventually(lambda: rig.outcomes, 10, "settled")
         assert provider.begun_in_journal == [True] * 5
         assert rig.provider.sent == [1]
+
+
+async def test_a_fault_of_the_adapter_after_the_beginning_is_unknown_and_not_tried_again(
+    tmp_path: Path,
+) -> None:
+    async with slots_rig(tmp_path) as rig:
+        rig.provider.fault = KeyError("a fault")
+        rig.claim(1, window_seconds=10)
+        await eventually(lambda: rig.outcomes, 5, "settled")
+        assert rig.outcomes == {1: Outcome.UNKNOWN}
+        assert rig.provider.sent == [1]
+
+
+async def test_what_waited_past_its_window_is_not_even_started(tmp_path: Path) -> None:
+    """Megabytes would be uploaded for nothing."""
+    async with slots_rig(tmp_path) as rig:
+        rig.claim(1, window_seconds=0)
+        await eventually(lambda: rig.outcomes, 5, "settled")
+        assert rig.outcomes == {1: Outcome.HANDED_BACK}
+        assert rig.provider.starts == 0

@@ -10,6 +10,9 @@ from outreach.vocabulary import Channel, MessageStatus
 from services.campaign.delivery.changes import QUERIES, Move, Wakeups, lock_campaign, record_changes
 
 CLAIM_MESSAGES_MAX = 1_000
+#: Of the contacts' values in one claim. With one contact more (64 columns of 4 KB) and all that comes beside the values
+#: an answer stays below the 4 MiB that a stream takes.
+CLAIM_VALUES_BYTES_MAX = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Claims:
                 instance_id,
                 campaign.organisation_id,
                 campaign.channel,
+                CLAIM_VALUES_BYTES_MAX,
             )
             if not rows:
                 return Claimed(delivery_pb2.CLAIM_STATE_EXHAUSTED, [], "")
@@ -75,7 +79,8 @@ class Claims:
                     self._content_hashes.clear()
                 self._content_hashes[campaign_id] = content_hash
         await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
-        exhausted = len(rows) < limit
+        is_full = sum(row["size_bytes"] for row in rows) >= CLAIM_VALUES_BYTES_MAX
+        exhausted = len(rows) < limit and not is_full
         return Claimed(
             delivery_pb2.CLAIM_STATE_EXHAUSTED if exhausted else delivery_pb2.CLAIM_STATE_OPEN,
             sorted(

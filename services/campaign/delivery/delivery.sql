@@ -13,13 +13,16 @@ WHERE id = $1
 FOR NO KEY UPDATE
 
 -- name: claim_messages
-WITH picked AS (
+-- $9: the answer to a claim is one message of the stream, so it ends with the contact whose values reach so many bytes.
+WITH ahead AS (
     -- Nobody is left to send to where the contact was erased, or its data removed with age.
     SELECT m.number, c.recipient, c.recipient_hash, c.variables,
            s.recipient_hash IS NOT NULL OR c.recipient = '' AS suppressed,
            $5::int > 1 AND EXISTS (
                SELECT FROM message_attempt a WHERE a.campaign_id = m.campaign_id AND a.number = m.number
-           ) AS is_retry
+           ) AS is_retry,
+           octet_length(array_to_string(c.variables, '')) AS size_bytes,
+           sum(octet_length(array_to_string(c.variables, ''))) OVER (ORDER BY m.number) AS through_bytes
     FROM message m
     JOIN contact c ON c.campaign_id = m.campaign_id AND c.number = m.number
     LEFT JOIN suppression s
@@ -29,6 +32,8 @@ WITH picked AS (
       AND NOT EXISTS (SELECT FROM ended_instance e WHERE e.instance_id = $6)
     ORDER BY m.number
     LIMIT $4
+), picked AS (
+    SELECT * FROM ahead WHERE through_bytes - size_bytes < $9
 )
 UPDATE message m
 SET status = CASE WHEN p.suppressed THEN 9 ELSE 3 END,
@@ -38,7 +43,7 @@ SET status = CASE WHEN p.suppressed THEN 9 ELSE 3 END,
     provider_message_id = NULL, provider_code = NULL, segments = 0
 FROM picked p
 WHERE m.campaign_id = $1 AND m.number = p.number
-RETURNING m.number, m.attempt, m.status, p.recipient, p.recipient_hash, p.variables, p.is_retry
+RETURNING m.number, m.attempt, m.status, p.recipient, p.recipient_hash, p.variables, p.is_retry, p.size_bytes
 
 -- name: apply_reports
 -- $9: permitted edges as source * 100 + target; a FAILED source with a reason as reason * 10000 + 800 + target.
@@ -248,11 +253,12 @@ ORDER BY number
 LIMIT $3
 
 -- name: time_out
+-- A deferral that has no end is TIMED_OUT. What was accepted and never spoken of most likely arrived: UNCONFIRMED.
 UPDATE message m
-SET status = 8, failure_reason = 15, update_time = now()
+SET status = 8, failure_reason = CASE m.status WHEN 4 THEN 16 ELSE 15 END, update_time = now()
 WHERE m.campaign_id = $1 AND m.number = ANY ($2::int[]) AND m.status IN (4, 5)
   AND m.update_time < now() - make_interval(secs => $3)
-RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 15::smallint AS failure_reason
+RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, new.failure_reason
 
 -- name: campaigns_with_sending
 SELECT id, channel FROM campaign WHERE holds_channel AND sending > 0

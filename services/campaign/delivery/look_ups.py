@@ -1,5 +1,6 @@
 """Attempts that may have gone out: leased to a sender, which asks the provider."""
 
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -12,6 +13,12 @@ from services.campaign.delivery.claims import claimed_message
 
 #: An email that was accepted, and of which nothing is heard, is looked up again after this, then ever more rarely.
 EMAIL_LOOK_UP_AFTER_SECONDS = 3_600.0
+#: Of a lease, which is one message of the stream; fewer attempts are leased where they have longer values.
+LEASE_BYTES_MAX = 3 * 1024 * 1024
+
+
+class _TooLong(Exception):
+    """Rolls a lease back."""
 
 
 class LookUps:
@@ -34,18 +41,31 @@ class LookUps:
 
         SMS: with them all that are unknown of the same recipients, which may be more.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
-            subject = await connection.fetchrow(QUERIES["look_up_subject"], campaign_id)
-            if subject is None:
-                return delivery_pb2.LookUpResult()
-            channel = Channel(subject["channel"])
-            after = [self._look_up_after_seconds]
-            if channel is Channel.EMAIL:
-                query = QUERIES["lease_email_look_ups"]
-                after.append(self._email_look_up_after_seconds)
+        while True:
+            try:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    result = await self._lease(connection, campaign_id, limit)
+                    if limit > 1 and result.ByteSize() > LEASE_BYTES_MAX:
+                        raise _TooLong  # as if nothing had been leased: all of it stays due
+            except _TooLong:
+                limit //= 2
             else:
-                query = QUERIES["lease_sms_look_ups"]
-            rows = await connection.fetch(query, campaign_id, limit, *after)
+                return result
+
+    async def _lease(
+        self, connection: Any, campaign_id: UUID, limit: int
+    ) -> delivery_pb2.LookUpResult:
+        subject = await connection.fetchrow(QUERIES["look_up_subject"], campaign_id)
+        if subject is None:
+            return delivery_pb2.LookUpResult()
+        channel = Channel(subject["channel"])
+        after = [self._look_up_after_seconds]
+        if channel is Channel.EMAIL:
+            query = QUERIES["lease_email_look_ups"]
+            after.append(self._email_look_up_after_seconds)
+        else:
+            query = QUERIES["lease_sms_look_ups"]
+        rows = await connection.fetch(query, campaign_id, limit, *after)
         result = delivery_pb2.LookUpResult(content_hash=subject["content_hash"])
         for row in rows:
             claim_time = Timestamp()

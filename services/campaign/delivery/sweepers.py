@@ -58,7 +58,7 @@ class Timers:
     request_seconds_max: Mapping[Channel, float]
     #: An email in SENT of which nothing is heard for so long → looked up at the provider.
     email_look_up_after_seconds: float
-    #: An email in SENT or RETRYING for so long → FAILED: TIMED_OUT.
+    #: An email in RETRYING for so long → FAILED: TIMED_OUT; in SENT → FAILED: UNCONFIRMED.
     email_timed_out_after_seconds: float
     #: Change log rows of a campaign that ended so long ago go.
     change_log_kept_seconds: float

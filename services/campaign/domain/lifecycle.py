@@ -73,7 +73,7 @@ MESSAGE_EDGES: tuple[Edge, ...] = (
     Edge(S.SENT, S.DELIVERED, Cause.REPORT, "confirmed"),
     Edge(S.SENT, S.ASSUMED_DELIVERED, Cause.TIMER, "no receipt within the time limit", _SMS),
     Edge(S.SENT, S.FAILED, Cause.REPORT, "failed after it was accepted"),
-    Edge(S.SENT, S.FAILED, Cause.TIMER, "TIMED_OUT: nothing was told of it for too long", _EMAIL),
+    Edge(S.SENT, S.FAILED, Cause.TIMER, "UNCONFIRMED: nothing was told of it for too long", _EMAIL),
     Edge(S.SENT, S.OPTED_OUT, Cause.REPORT, "dropped: the recipient had opted out at the provider"),
     Edge(S.RETRYING, S.DELIVERED, Cause.REPORT, "confirmed", _EMAIL),
     Edge(S.RETRYING, S.FAILED, Cause.REPORT, "bounced", _EMAIL),
