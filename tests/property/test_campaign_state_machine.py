@@ -315,6 +315,8 @@ class Campaigns(RuleBasedStateMachine):
     ) -> None:
         model = self.model(pick)
         wanted = statuses or {S.FAILED}
+        if S.FAILED not in wanted:
+            reasons = set()  # only failed ones have any: a filter by reason would be refused
         matching = [
             each
             for each in model.messages.values()
