@@ -43,6 +43,11 @@ def add(
     json: Json = False,
 ) -> None:
     """Add files, one after the other, until one of them is refused; before the first run only."""
+    for file in files:
+        if (
+            not file.is_file()
+        ):  # it is read twice, for its checksum and to be sent; a device never ends
+            raise typer.BadParameter(f"{file} is no regular file", param_hint="FILE")
     session = Session(address, api_key, json)
     added: list[attachment_pb2.Attachment] = []
     with progress("Uploading", quiet=json) as update:

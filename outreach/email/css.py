@@ -23,7 +23,7 @@ _PASSES_MAX = 10
 def clean_css(css: str) -> str:
     """The CSS without comments, imports, scripting and URLs other than http, https and cid.
 
-    The result has no `<`, so that it can't end its element.
+    The result has no `<` and no end of a comment, so that it can't end what it stands in.
     """
     css = _ESCAPED_LETTER.sub(r"\1", _ESCAPE.sub(_unescaped, _COMMENT.sub("", css)))
     css = _URL.sub(lambda m: m[0] if _URL_KEPT.match(m[1].strip("\"' \t\n")) else "none", css)
@@ -35,7 +35,8 @@ def clean_css(css: str) -> str:
         css = cleaner
     else:
         return ""
-    return css.replace("<", "\\3C ").replace("-->", "-- >").replace("\0", "")
+    css = css.replace("\0", "").replace("<", "\\3C ")
+    return css.replace("-->", "-- >").replace("--!>", "-- !>")
 
 
 def _unescaped(match: re.Match[str]) -> str:

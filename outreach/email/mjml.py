@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import mrml
 
-from outreach.email.findings import EmailWarning, line_of
+from outreach.email.findings import FINDINGS_MAX, EmailWarning, line_of
 from outreach.email.markup import VOID_ELEMENTS, names
 from outreach.errors import Violation
 
@@ -113,8 +113,9 @@ class _Scan:
 
     def _tag(self, match: re.Match[str]) -> None:
         name, position = match["name"], match.start()
-        if name.startswith("mj") and name not in KNOWN_TAGS:
-            self.unknown.setdefault(name, line_of(self._source, position))
+        is_unknown = name.startswith("mj") and name not in KNOWN_TAGS
+        if is_unknown and name not in self.unknown and len(self.unknown) < FINDINGS_MAX:
+            self.unknown[name] = line_of(self._source, position)
         if match["closing"]:
             if not self._stack or self._stack[-1][0].lower() != name.lower():
                 opened = f", while <{self._stack[-1][0]}> is open" if self._stack else ""

@@ -7,7 +7,7 @@ from outreach.email.compiled import SubstitutionTag
 from outreach.email.contexts import Context, is_url, url_context
 from outreach.email.marks import UNSUBSCRIBE_URL, Marks
 from outreach.email.markup import Comment, RawText, Tag, Text, Token, read_tokens, write_token
-from outreach.email.sanitising import URL_ATTRIBUTES, read_conditional, write_conditional
+from outreach.email.sanitising import is_url_attribute, read_conditional, write_conditional
 from outreach.errors import Violation
 
 _URL_BEFORE = re.compile(r"(?:https?://|mailto:)[^\s<>\"]*\Z", re.IGNORECASE)
@@ -129,7 +129,7 @@ class Placing:
         if name == "style":
             return self.in_style(value)
         context: Callable[[re.Match[str]], Context] = lambda _: Context.HTML  # noqa: E731
-        if name in URL_ATTRIBUTES:
+        if is_url_attribute(name.lower()):
             numbers = self._marks.pattern.findall(value)
             self._look_for_link(numbers, is_shown and element in {"a", "area"} and name == "href")
             context = lambda m: url_context(value[: m.start()])  # noqa: E731

@@ -13,7 +13,8 @@ _TABLE_PARTS = names("table tbody thead tfoot tr td th caption")
 # All that the text depends on; alignment and sizes would only indent it.
 _KEPT = names("href src alt title colspan rowspan start type")
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
-_SAME_LABEL = re.compile(r"\[(\S+)\]\(\1\)")
+# Without brackets in it: a search would start again at each of them and run to the end every time.
+_SAME_LABEL = re.compile(r"\[([^\s\[\]]++)\]\(\1\)")
 _TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 _GAP = re.compile(r"\n{3,}")
 

@@ -76,11 +76,16 @@ def is_url_kept(url: str) -> bool:
     return scheme is None or scheme[1].lower() in _SCHEMES
 
 
+def is_url_attribute(name: str) -> bool:
+    """Whether its value is a URL, in whatever namespace the name is (`o:href` in Outlook's markup)."""
+    return name.rpartition(":")[2] in URL_ATTRIBUTES
+
+
 def kept_attribute(name: str, value: str) -> str | None:
     """The value as it may stand in an email; None: the attribute goes."""
-    if name.startswith("on"):
+    if name.rpartition(":")[2].startswith("on"):
         return None
-    if name in URL_ATTRIBUTES:
+    if is_url_attribute(name):
         return value.strip() if is_url_kept(value) else None
     if name == "lang" and value.lower() == "und":
         return None

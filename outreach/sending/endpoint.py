@@ -1,5 +1,6 @@
 """The HTTP endpoint of a sender: webhooks, and whether it is well."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 HEALTH_PATH: Final = "/healthz"
 #: For webhooks that are being stored when the endpoint closes.
 SHUTDOWN_SECONDS_MAX: Final = 5.0
+#: From the end of a request's headers to that of its body.
+BODY_SECONDS_MAX: Final = 30.0
 
 #: Answers every request of the endpoint (an aiohttp low-level handler).
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -32,16 +35,23 @@ class Refused(Exception):
         self.status = status
 
 
-async def read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
-    """The body as it came. Raises Refused: 413 as soon as it is known to be longer, 400 when it is cut."""
+async def read_body(
+    request: web.BaseRequest, bytes_max: int, *, seconds_max: float = BODY_SECONDS_MAX
+) -> bytes:
+    """The body as it came. Raises Refused: 413 as soon as it is known to be longer, 400 when it is
+    cut, 408 when it takes too long.
+    """
     if (request.content_length or 0) > bytes_max:
         raise Refused(413)
     body = bytearray()
     try:
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > bytes_max:
-                raise Refused(413)
+        async with asyncio.timeout(seconds_max):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > bytes_max:
+                    raise Refused(413)
+    except TimeoutError as error:
+        raise Refused(408) from error
     except (aiohttp.ClientError, web.RequestPayloadError, OSError) as error:
         raise Refused(400) from error  # nobody is there to hear it
     return bytes(body)
@@ -74,7 +84,9 @@ async def listening(handle: Handler, host: str, port: int) -> AsyncIterator[None
     logger = logging.getLogger(f"{__name__}.http")
     logger.filters[:] = [_UnreadableRequests()]
     runner = web.ServerRunner(
-        web.Server(handle, access_log=None, logger=logger),
+        # Signatures are of the bytes as they came, and what is short may be long once unpacked:
+        # aiohttp does that before anybody asks, also for a stranger's request.
+        web.Server(handle, access_log=None, logger=logger, auto_decompress=False),
         shutdown_timeout=SHUTDOWN_SECONDS_MAX,
     )
     await runner.setup()

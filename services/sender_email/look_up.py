@@ -16,6 +16,7 @@ from outreach.internal.v1 import delivery_pb2
 from outreach.sending.outcomes import AttemptOutcome, merged
 from outreach.sending.transport import HttpAnswer, HttpTransport
 from outreach.vocabulary import FailureReason, Outcome
+from services.sender_email.addresses import as_sent
 from services.sender_email.answers import MESSAGE_ID_CHARACTERS_MAX
 from services.sender_email.reasons import event_outcome
 
@@ -63,7 +64,7 @@ class LookUp:
         attempt_id: str,
     ) -> AttemptOutcome | None:
         since = attempt.claim_time.ToDatetime(UTC) - CLOCK_SKEW
-        asked = {"query": logs_query(message.recipient, since), "limit": CANDIDATES_MAX}
+        asked = {"query": logs_query(as_sent(message.recipient), since), "limit": CANDIDATES_MAX}
         url = URL(self._api_url) / "v3" / "logs"
         listed = await self._transport.ask("POST", url, self._headers, orjson.dumps(asked))
         ids = _ids(listed, "sg_message_id")

@@ -12,6 +12,7 @@ from outreach.email.compiled import BoundEmail
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.attempt_token import TokenKey
 from outreach.v1 import campaign_pb2
+from services.sender_email.addresses import as_sent
 from services.sender_email.limits import (
     REQUEST_BYTES_MAX,
     SUBSTITUTIONS_BYTES_MAX,
@@ -102,7 +103,7 @@ class MailTemplate:
             if len(values) > SUBSTITUTIONS_BYTES_MAX:
                 made.append(None)
                 continue
-            recipient = dumps(message.recipient)
+            recipient = dumps(as_sent(message.recipient))
             made.append(among_others % (recipient, attempt.encode(), token.encode(), values))
         return made
 
@@ -120,7 +121,7 @@ class MailTemplate:
         token = self._token_key.sign_unsubscribe(*of, message.recipient_hash)
         attempt = self._token_key.sign_attempt(*of, message.attempt)
         email = self._email.render(message.values, self._unsubscribe_url + token)
-        recipient = orjson.dumps(message.recipient)
+        recipient = orjson.dumps(as_sent(message.recipient))
         pieces = (
             self._envelope,
             _content(email.subject, email.html, email.text),

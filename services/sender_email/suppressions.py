@@ -38,6 +38,7 @@ from outreach.sending.contents import CALL_SECONDS_MAX, NO_ACCOUNT_CODES, Accoun
 from outreach.sending.inbox import NUMBER_MAX
 from outreach.sending.stream import Metadata
 from outreach.vocabulary import Channel
+from services.sender_email.addresses import as_sent
 from services.sender_email.sendgrid_api import SendGridApi
 
 SUPPRESSIONS_PATH: Final = "/v3/asm/suppressions/global"
@@ -175,7 +176,7 @@ class SuppressionPusher:
             else:
                 await self._put_off(waiting.organisation_id, [waiting], error.code().name)
             return None
-        return answer.recipient
+        return as_sent(answer.recipient)
 
     async def _enter(
         self, organisation_id: UUID, api_key: str, by_recipient: dict[str, list[_Waiting]]

@@ -228,6 +228,8 @@ async def test_remove(api: ScriptedApi, cli: Cli) -> None:
         ["add", CAMPAIGN_ID],
         ["add", CAMPAIGN_ID, "no-such-file.pdf"],
         ["add", CAMPAIGN_ID, "/"],
+        # read for its checksum it never ended
+        ["add", CAMPAIGN_ID, "/dev/zero"],
         ["list"],
         ["remove", CAMPAIGN_ID],
     ],

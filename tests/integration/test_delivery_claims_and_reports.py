@@ -205,13 +205,21 @@ async def test_texts_and_numbers_that_the_store_refuses_do_not_hold_up_the_batch
     delivery: Delivery,
 ) -> None:
     """What providers tell goes into texts as it comes; one NUL must not cost 500 reports."""
-    campaign = await running_campaign(delivery.pool, 3)
-    await delivery.claim(campaign, 3)
+    campaign = await running_campaign(delivery.pool, 4)
+    await delivery.claim(campaign, 4)
     await delivery.report(
         campaign,
         accepted(1),
         report(2, pb.OUTCOME_REJECTED, failure_reason=1, provider_code="21\x00211"),
         report(3, pb.OUTCOME_ACCEPTED, provider_message_id="SM\x003", segments=-70_000),
+        report(4, pb.OUTCOME_ACCEPTED),
+        report(  # the second word about one message in a batch
+            4,
+            pb.OUTCOME_FAILED,
+            failure_reason=1,
+            provider_code="30\x00003",
+            provider_message_id="SM\x004",
+        ),
     )
     rows = await delivery.pool.fetch(
         "SELECT status, provider_code, provider_message_id, segments FROM message ORDER BY number"
@@ -220,6 +228,7 @@ async def test_texts_and_numbers_that_the_store_refuses_do_not_hold_up_the_batch
         (S.SENT, None, "SM1", 1),
         (S.FAILED, "21211", None, 0),
         (S.SENT, None, "SM3", 0),
+        (S.FAILED, "30003", "SM4", 0),
     ]
 
 

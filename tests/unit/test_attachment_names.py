@@ -27,6 +27,7 @@ def reasons(name: str) -> list[str]:
         "Preisliste Österreich (2026), neu & gültig.pdf",
         "価格表.xlsx",
         "family 👩\u200d👩\u200d👧.png",
+        "sun ☀\ufe0f.png",
         "می\u200cخواهم.pdf",
         ".profile",
         "archive.tar.gz",
@@ -110,6 +111,12 @@ def test_a_name_that_is_wrong(name: str, expected: list[str]) -> None:
         "setup．exe",
         "setup․exe",
         "setup.ſcr",
+        # Shown as the real ones.
+        "setup.e\u00adxe",
+        "setup.e\u200dxe",
+        "setup.exe\ufe0f",
+        "setup.exe\u115f",
+        "setup.\U000e0041exe",
         # Whatever else is wrong with the name, this is what the caller has to know.
         "C:\\setup.exe",
         "setup\u202e.exe",

@@ -100,6 +100,23 @@ def test_an_odd_address_is_one_address(recipient: str) -> None:
     assert raw["personalizations"][0]["to"] == [{"email": recipient}]
 
 
+@pytest.mark.parametrize(
+    ("recipient", "sent"),
+    [
+        ("ann@bücher.example", "ann@xn--bcher-kva.example"),
+        ("é@bücher.example", "é@xn--bcher-kva.example"),
+        ("ann@ \u202ebücher", "ann@ \u202ebücher"),
+    ],
+)
+def test_a_domain_goes_out_in_ascii(recipient: str, sent: str) -> None:
+    """Contacts that were given as `xn--…` are kept, and were sent, as people read them."""
+    one = message(1, recipient=recipient)
+    assert orjson.loads(body(one))["personalizations"][0]["to"] == [{"email": sent}]
+    alone = template().alone(one)
+    assert alone is not None
+    assert orjson.loads(b"".join(alone))["personalizations"][0]["to"] == [{"email": sent}]
+
+
 def test_20_kb_of_text_goes_alone_with_its_values_in_the_content() -> None:
     large = message(1, "é<" * 7_000, "C")
     made = template()

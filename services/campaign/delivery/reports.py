@@ -69,11 +69,9 @@ def fold(reports: Iterable[delivery_pb2.Report]) -> dict[tuple[int, int], Learne
         if OUTCOME_RANK[outcome] > OUTCOME_RANK[known.outcome]:
             known.outcome = outcome
             known.failure_reason = report.failure_reason
-            known.provider_code = report.provider_code[:PROVIDER_CODE_CHARS_MAX] or None
-        known.provider_message_id = (
-            known.provider_message_id
-            or report.provider_message_id[:PROVIDER_MESSAGE_ID_CHARS_MAX]
-            or None
+            known.provider_code = _text(report.provider_code, PROVIDER_CODE_CHARS_MAX)
+        known.provider_message_id = known.provider_message_id or _text(
+            report.provider_message_id, PROVIDER_MESSAGE_ID_CHARS_MAX
         )
         known.segments = max(known.segments, report.segments)
     return learned

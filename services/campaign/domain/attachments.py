@@ -104,6 +104,12 @@ _PATH = re.compile(r"[/\\:]")
 _UNSEEN = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]"
 )
+# What text is shown without (Unicode's Default_Ignorable_Code_Point). In a name some of it has its
+# place, as in emojis; an extension with it is shown as the one without it.
+_NOT_SHOWN = re.compile(
+    "[\\xad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f"
+    "\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufff8\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]"
+)
 # RFC 6838, 4.2; without parameters, which SendGrid does not take (`;`).
 _RESTRICTED_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _CONTENT_TYPE = re.compile(f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}")
@@ -114,10 +120,11 @@ _COMPOSITE_TYPES = ("message/", "multipart/")
 def extension_of(name: str) -> str:
     """The extension by which the recipient's system will open the file, in lower case; may be empty.
 
-    Windows drops dots and spaces at the end of a name. Look-alikes (full-width letters) count as
-    what they look like.
+    Windows drops dots and spaces at the end of a name. Look-alikes (full-width letters, and what
+    is not shown between letters) count as what they look like.
     """
-    seen = unicodedata.normalize("NFKC", name).casefold().rstrip(". \t")
+    shown = _NOT_SHOWN.sub("", name)
+    seen = unicodedata.normalize("NFKC", shown).casefold().rstrip(". \t")
     return seen.rpartition(".")[2].strip() if "." in seen else ""
 
 
