@@ -117,15 +117,15 @@ async def test_five_thousand_emails_and_two_thousand_sms_at_once(stack: LocalSta
 
 async def test_an_email_campaign_holds_its_own_channel_only(stack: LocalStack) -> None:
     async with stack.client() as client, stack.sandbox_client() as sandbox:
-        slow = Knobs(latency_ms=200, callback_delay_ms_max=200)
+        slow = Knobs(latency_ms=2_000, callback_delay_ms_max=200)
         sms = History(client, sandbox, slow, recipients(212, 200))
         await sms.prepare()
         await sms.run()
         email = EmailHistory(client, sandbox, QUICK, addresses("beside", 100))
         await email.prepare()
         await email.run()
-        await email.end()
         assert (await client.get_campaign(sms.campaign_id)).status == CAMPAIGN_STATUS_IN_PROGRESS
+        await email.end()
         await sms.end()
 
 

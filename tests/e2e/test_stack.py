@@ -25,7 +25,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
-NAMES = ["postgres", "nats", "sandbox", "campaign-1", "sender-sms-1", "sender-email-1"]
+NAMES = ["postgres", "nats", "sandbox", "campaign-1", "sender-sms-1", "sender-email-1", "export-1"]
 
 
 @pytest.fixture(autouse=True)

@@ -122,6 +122,10 @@ def _requests_for(campaign_id: str) -> dict[str, Any]:
             campaign=campaign, update_mask=FieldMask(paths=["name"])
         ),
         "RunCampaign": campaign_pb2.RunCampaignRequest(id=campaign_id),
+        "StopCampaign": campaign_pb2.StopCampaignRequest(id=campaign_id),
+        "RetryMessages": campaign_pb2.RetryMessagesRequest(
+            campaign_id=campaign_id, filter=campaign_pb2.RetryFilter()
+        ),
         "DeleteCampaign": campaign_pb2.DeleteCampaignRequest(id=campaign_id),
         "PreviewCampaign": campaign_pb2.PreviewCampaignRequest(id=campaign_id),
         "EstimateCampaign": campaign_pb2.EstimateCampaignRequest(id=campaign_id),
@@ -145,6 +149,9 @@ def _requests_for(campaign_id: str) -> dict[str, Any]:
             campaign_id=campaign_id, id="018f4e6a-7c1b-7d3e-9a55-0123456789ab"
         ),
         "GetMessage": message_pb2.GetMessageRequest(campaign_id=campaign_id, number=1),
+        "GetMessageTimeline": message_pb2.GetMessageTimelineRequest(
+            campaign_id=campaign_id, number=1
+        ),
         "ListMessages": message_pb2.ListMessagesRequest(campaign_id=campaign_id),
         "CreateTestSend": test_send_pb2.CreateTestSendRequest(
             campaign_id=campaign_id, recipients=["+15005559001"]

@@ -27,6 +27,8 @@ from tests.tcp_cuts import CuttableRelay
 from tests.waiting import eventually
 
 LARGE = [Stored(f"r{n}", [f"{n:06d}" * 500]) for n in range(2_000)]
+#: More than all buffers between a service and a reader that stands still.
+HUGE = [Stored(f"r{n}", [f"{n:06d}" * 650]) for n in range(14_000)]
 
 
 @pytest.fixture
@@ -212,7 +214,7 @@ async def _snapshots(rig: ExportRig) -> list[str]:
 
 
 async def test_a_reader_that_stands_still_holds_no_snapshot_and_is_cut_off(rig: ExportRig) -> None:
-    campaign = await rig.campaign(LARGE, names=["v"])
+    campaign = await rig.campaign(HUGE, names=["v"])
     call = rig.stub.ExportMessages(
         export_pb2.ExportMessagesRequest(campaign_id=campaign), metadata=rig.metadata
     )

@@ -40,7 +40,8 @@ async def listed(rig: TrialRig, **where: Any) -> list[str]:
 async def snapshot(rig: TrialRig) -> tuple[Any, list[str]]:
     """A call that watches the running campaigns, and those of its snapshot."""
     stub: Any = watch_pb2_grpc.WatchServiceStub(rig.owner.channel)
-    call = stub.WatchCampaigns(watch_pb2.WatchCampaignsRequest(), metadata=rig.owner.metadata)
+    request = watch_pb2.WatchCampaignsRequest(statuses=[campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS])
+    call = stub.WatchCampaigns(request, metadata=rig.owner.metadata)
     first = await asyncio.wait_for(call.read(), 10)
     return call, [campaign.id for campaign in first.snapshot.campaigns]
 
