@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import asyncpg
 import structlog
 
+from outreach.cancellation import raise_if_cancelled
 from outreach.postgres.outage import is_outage
 from outreach.rpc.server import RpcServer
 
@@ -40,6 +41,7 @@ async def follow_health(pool: "Pool", listening: Sequence[RpcServer]) -> None:
     """Not serving while the database does not answer; until cancelled."""
     serving = True
     while True:
+        raise_if_cancelled()  # asyncpg's own failure to end a statement may have taken its place
         await asyncio.sleep(HEALTH_INTERVAL_SECONDS)
         answers = await _answers(pool)
         if answers != serving:

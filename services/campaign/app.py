@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 from outreach.background import until_cancelled
+from outreach.cancellation import raise_if_cancelled
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection, nats_connection
 from outreach.jetstream.topology import ensure_topology
@@ -382,6 +383,7 @@ async def _started_pool(settings: Settings) -> Pool:
 async def keep_topology(nats: NatsConnection) -> None:
     """Make streams and consumers where they are missing, for ever."""
     while True:
+        raise_if_cancelled()
         await nats.connected()
         if nats.is_connected:
             try:

@@ -53,11 +53,11 @@ class Retention:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            raise_if_cancelled()
             try:
                 await self.sweep()
             except STORE_ERRORS as error:
                 log.warning("sweep_failed", sweep="retention", error=type(error).__name__)
+            raise_if_cancelled()
             await asyncio.sleep(PERIOD_SECONDS)
 
     async def sweep(self) -> None:

@@ -582,11 +582,14 @@ async def test_campaign_deleted_in_the_middle(
 
 
 def _workers() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if "services.campaign.contacts.worker" in child.cmdline()
-    ]
+    return [child for child in psutil.Process().children(recursive=True) if _is_worker(child)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "services.campaign.contacts.worker" in process.cmdline()
+    except psutil.NoSuchProcess:  # it ended as it was looked at, or is a zombie
+        return False
 
 
 async def test_as_many_rows_as_allowed(rig: ContactRig) -> None:

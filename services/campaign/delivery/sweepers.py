@@ -129,7 +129,6 @@ class Sweepers:
         """`wake`: look before the time."""
         pause = Pause()
         while True:
-            raise_if_cancelled()
             wait_seconds = every_seconds
             try:
                 await sweep()
@@ -138,6 +137,7 @@ class Sweepers:
                 wait_seconds = max(every_seconds, pause.after_failure())
             else:
                 pause.reset()
+            raise_if_cancelled()  # before the wait, which may be a minute
             if wake is None:
                 await asyncio.sleep(wait_seconds)
             else:
