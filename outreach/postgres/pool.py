@@ -75,6 +75,8 @@ async def create_pool(
             "application_name": application_name,
             "idle_in_transaction_session_timeout": f"{idle_in_transaction_seconds_max * 1000:.0f}",
             "timezone": "UTC",
+            # The exports spell times by it.
+            "datestyle": "ISO",
             "jit": "off",
         },
     )

@@ -25,9 +25,9 @@ SELECT revision FROM export_campaign WHERE organisation_id = $1 AND id = $2
 
 -- name: copy_messages
 -- One text a row, made by a template of all its cells, with the names of statuses and reasons. Numbers are 1…N without
--- gaps: the range bounds what is read. Where the data of contacts were removed their variables may be fewer. JSON spells a
--- time as RFC 3339 does, between quotes and with +00:00 (connections are in UTC). A safe export marks phone numbers, each
--- of which begins a formula, here: for single ones csv_lines.py is quick enough.
+-- gaps: the range bounds what is read. Where the data of contacts were removed their variables may be fewer. A time is
+-- spelled as RFC 3339 does but for the T, and with +00 (connections are in UTC, with ISO dates). A safe export marks phone
+-- numbers, each of which begins a formula, here: for single ones csv_lines.py is quick enough.
 SELECT format($1::text, VARIADIC
     ARRAY[
         m.number::text,
@@ -35,7 +35,8 @@ SELECT format($1::text, VARIADIC
              ELSE m.recipient END,
         ($2::text[])[m.status], ($3::text[])[m.failure_reason], m.provider_code,
         m.provider_message_id, m.run::text, m.attempt::text, m.segments::text,
-        left(ltrim(to_json(m.claim_time)::text, '"'), -7) || 'Z', left(ltrim(to_json(m.update_time)::text, '"'), -7) || 'Z'
+        overlay(left(m.claim_time::text, -3) || 'Z' PLACING 'T' FROM 11),
+        overlay(left(m.update_time::text, -3) || 'Z' PLACING 'T' FROM 11)
     ] || CASE WHEN cardinality(m.variables) < $13::int THEN array_fill(NULL::text, ARRAY[$13::int]) ELSE m.variables END
 )
 FROM export_message m
@@ -65,8 +66,10 @@ SELECT format($1::text, VARIADIC
         c.id::text, c.name, c.description, ($2::text[])[c.channel], ($3::text[])[c.status], c.run::text, c.total::text,
         c.waiting::text, c.queued::text, c.sending::text, c.sent::text, c.retrying::text, c.delivered::text,
         c.assumed_delivered::text, c.failed::text, c.opted_out::text, c.cancelled::text,
-        left(ltrim(to_json(c.create_time)::text, '"'), -7) || 'Z', left(ltrim(to_json(c.start_time)::text, '"'), -7) || 'Z',
-        left(ltrim(to_json(c.stop_time)::text, '"'), -7) || 'Z', left(ltrim(to_json(c.end_time)::text, '"'), -7) || 'Z',
+        overlay(left(c.create_time::text, -3) || 'Z' PLACING 'T' FROM 11),
+        overlay(left(c.start_time::text, -3) || 'Z' PLACING 'T' FROM 11),
+        overlay(left(c.stop_time::text, -3) || 'Z' PLACING 'T' FROM 11),
+        overlay(left(c.end_time::text, -3) || 'Z' PLACING 'T' FROM 11),
         ($4::text[])[c.failure_reason]
     ]
 )
