@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit, urlunsplit
@@ -18,6 +19,10 @@ import pytest
 
 from outreach.postgres.migrate import migrate
 from tests.servers import ServerThread, new_nats, new_postgres
+
+# A shell starts what runs in its background with SIGINT ignored, and all that is started from here would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _with_database(dsn: str, database: str) -> str:
