@@ -14,6 +14,7 @@ import pytest
 import structlog
 from aiohttp import web
 
+from outreach.jetstream.topology import SUPPRESSIONS_ACK_WAIT_SECONDS
 from services.sandbox.app import Sandbox, running
 from services.sandbox.settings import SandboxSettings
 from tests.email_webhook_rig import EmailCampaign, EmailRig, email_rig
@@ -115,19 +116,26 @@ async def test_it_survives_a_kill_before_it_was_entered(nats_url: str, tmp_path:
     url = f"http://127.0.0.1:{port}"
     settings = SandboxSettings(http_port=port, seed="test")
     campaign = campaign_with(settings.sendgrid_api_key)
-    async with email_rig(
-        nats_url, tmp_path / "a", campaign=campaign, sendgrid_url=url, pushes=True
-    ) as rig:
-        await unsubscribe(rig, 1)
-        await eventually(lambda: campaign.recipients_asked, 10, "tried")
-        await eventually(lambda: campaign.opt_outs, 10, "the report is not held up")
+    with structlog.testing.capture_logs() as lines:
+        async with email_rig(
+            nats_url, tmp_path / "a", campaign=campaign, sendgrid_url=url, pushes=True
+        ) as rig:
+            await unsubscribe(rig, 1)
+            await eventually(lambda: campaign.opt_outs, 10, "the report is not held up")
+            await eventually(
+                lambda: any(line["event"] == "suppressions_put_off" for line in lines),
+                10,
+                "tried in vain",
+            )
     async with (
         sandbox(port) as at,
         email_rig(
             nats_url, tmp_path / "b", campaign=campaign, sendgrid_url=url, pushes=True
         ) as rig,
     ):
-        await eventually(lambda: entered(at) == ["somebody-1@example.com"], 20, "entered")
+        # taken by the first sender once more as it ended, it comes again only when its time is up
+        seconds_max = SUPPRESSIONS_ACK_WAIT_SECONDS + 30
+        await eventually(lambda: entered(at) == ["somebody-1@example.com"], seconds_max, "entered")
         await rig.none_stored()
 
 
