@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 STALE := $(shell [ -x $(BIN)/python ] && $(BIN)/python -c '' 2>/dev/null && [ "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" ] || echo stale)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format protos docs bench lock clean stale
+.PHONY: help setup demo up test simulate chaos soak check format protos docs bench lock clean stale
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -45,6 +45,18 @@ up: $(STAMP) ## Start the whole stack on this machine; Ctrl-C stops it
 
 test: $(STAMP) ## Run all tests
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))
+
+SEEDS ?= 1-20
+MINUTES ?= 60
+
+simulate: $(STAMP) ## Run the pure parts under virtual time and a faulty network (SEEDS=1-10000)
+	@$(BIN)/python -m simulation $(SEEDS) $(ARGS)
+
+chaos: $(STAMP) ## Run campaigns on real processes under faults and check the history (SEEDS=1-200)
+	@$(BIN)/python -m chaos run $(SEEDS) $(ARGS)
+
+soak: $(STAMP) ## Send for MINUTES with a fault every minute, and watch for leaks
+	@$(BIN)/python -m chaos soak $(MINUTES) $(ARGS)
 
 check: $(STAMP) ## Lint, types, import rules, and drift of generated code and documents
 	@$(BIN)/ruff check .
