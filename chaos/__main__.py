@@ -1,10 +1,10 @@
 """`python -m chaos`: runs under faults, and what they have kept.
 
-    python -m chaos run 1-200 --jobs 2     play seeds and check their histories
-    python -m chaos plan 7                 what a seed does
-    python -m chaos list                   the kinds of faults
-    python -m chaos check FILE             check a kept history once more
-    python -m chaos soak 60                send for so many minutes, with a fault every minute
+python -m chaos run 1-200 --jobs 2     play seeds and check their histories
+python -m chaos plan 7                 what a seed does
+python -m chaos list                   the kinds of faults
+python -m chaos check FILE             check a kept history once more
+python -m chaos soak 60                send for so many minutes, with a fault every minute
 """
 
 from __future__ import annotations

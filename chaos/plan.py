@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -122,13 +122,8 @@ class Plan:
 
     def describe(self) -> str:
         """All of it, for people."""
-        topology = self.topology
-        lines = [
-            f"seed {self.seed}",
-            f"topology   campaign {topology.campaign_replicas}, SMS sender"
-            f" {topology.sender_replicas}, email sender {topology.email_sender_replicas}, export"
-            f" {topology.export_replicas}; send window {self.send_window_seconds} s",
-        ]
+        replicas = ", ".join(f"{name} {count}" for name, count in asdict(self.topology).items())
+        lines = [f"seed       {self.seed}", f"topology   {replicas}"]
         for campaign in self.campaigns:
             stop = f", stopped at {campaign.stop_share:.0%}" if campaign.stop_share else ""
             retry = ", failed ones retried" if campaign.retries_failed else ""

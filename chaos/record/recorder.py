@@ -60,9 +60,7 @@ class Recorder:
 
     async def until_told(self, revisions: dict[str, int]) -> None:
         """Wait until every watcher was told the revision of its campaign."""
-        while any(
-            watcher.revision < revisions[watcher.campaign_id] for watcher in self._watchers
-        ):
+        while any(watcher.revision < revisions[watcher.campaign_id] for watcher in self._watchers):
             self._raise_failures()
             await asyncio.sleep(_LOOK_SECONDS)
 
