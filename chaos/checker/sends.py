@@ -106,11 +106,9 @@ def check_stops(history: History, records: Mapping[str, CampaignRecord]) -> Iter
                 yield Violation("I7", text, acceptance.campaign_id)
     for action in history.actions:
         known = records.get(action.campaign_id)
-        if action.kind is ActionKind.STOP and action.ok and known is not None:
-            if all(run.stop is None for run in known.runs):
-                yield Violation(
-                    "I7", "a stop was answered, and never committed", action.campaign_id
-                )
+        stopped = action.kind is ActionKind.STOP and action.ok
+        if stopped and known is not None and all(run.stop is None for run in known.runs):
+            yield Violation("I7", "a stop was answered, and never committed", action.campaign_id)
 
 
 def _claimed_after_stop(record: CampaignRecord, run: Run) -> Iterator[Violation]:
