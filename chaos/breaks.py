@@ -127,7 +127,7 @@ def _drop_the_channel_s_lock() -> None:
 
     begin_run: Any = vars(run_campaign)["begin_run"]
 
-    async def begin_unlocked(connection: Any, *arguments: Any, **named: Any) -> int:
+    async def begin_unlocked(connection: Any, *arguments: Any, **named: Any) -> Any:
         await connection.execute("DROP INDEX IF EXISTS campaign_channel_lock")
         return await begin_run(connection, *arguments, **named)
 
