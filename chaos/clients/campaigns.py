@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from chaos.clients.calls import acted, answered
 from chaos.history import ActionKind, History
@@ -104,15 +104,17 @@ class CampaignOwner:
         self._history.seen.append(campaign_seen(campaign, "run"))
         return True
 
-    async def follow(self, plan: CampaignPlan) -> None:
+    async def follow(self, plan: CampaignPlan, before_retry: Callable[[], Awaitable[None]]) -> None:
         """After the run: stop and retries as planned, until all is final."""
         if plan.stop_share is not None:
             await self._until_sent(plan.stop_share)
             await self.stop()
             await self.until_final()
+            await before_retry()
             await self.retry(MessageStatus.CANCELLED)
         await self.until_final()
         if plan.retries_failed:
+            await before_retry()
             await self.retry(MessageStatus.FAILED)
             await self.until_final()
 

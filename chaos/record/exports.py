@@ -16,8 +16,13 @@ from outreach.client import CallError, OutreachClient
 from outreach.vocabulary import MessageStatus
 
 
-async def export_once(client: OutreachClient, campaign_id: str, history: History) -> None:
-    """Export the campaign and write down what the file holds; nothing when a fault keeps us from it."""
+async def export_once(
+    client: OutreachClient, campaign_id: str, history: History, *, settled: bool = False
+) -> None:
+    """Export the campaign and write down what the file holds; nothing when a fault keeps us from it.
+
+    `settled`: nothing is under way any more, so that a campaign that is final stays as it is.
+    """
     try:
         before = await client.get_campaign(campaign_id)
         begun_time = time.time()
@@ -44,6 +49,6 @@ async def export_once(client: OutreachClient, campaign_id: str, history: History
             numbers_distinct=len({row["number"] for row in rows}),
             told_rows=end.rows if end is not None else 0,
             bytes_right=end is not None and end.sha256 == hashlib.sha256(content).hexdigest(),
-            campaign_final=is_final(before) and before.revision == after.revision,
+            campaign_final=settled and is_final(before) and before.revision == after.revision,
         )
     )
