@@ -15,6 +15,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+import stamina.instrumentation
+
 from chaos.breaking import run_breaks
 from chaos.breaks import BREAKS
 from chaos.checker import check
@@ -26,6 +28,8 @@ from chaos.seeds import Options, parse_seeds, run_here, run_seeds
 
 def main() -> int:
     """0: every promise was kept; 1: one was broken, or a run could not be made."""
+    # stamina would log each repeated call; a run tells how it ended instead.
+    stamina.instrumentation.set_on_retry_hooks([])
     arguments = _parser().parse_args()
     command: str = arguments.command
     if command == "run":

@@ -20,7 +20,7 @@ from outreach.vocabulary import Channel
 MESSAGES = 2_000
 FAULTS_MAX = 4
 #: Beyond the longest fault: callbacks and their retries, some look-ups, a slow machine.
-SETTLING_SECONDS = 12.0
+SETTLING_SECONDS = 16.0
 
 
 class Moment(StrEnum):
