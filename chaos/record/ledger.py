@@ -1,0 +1,52 @@
+"""The provider's ledger: all that the sandbox accepted, on both channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chaos.history import Acceptance
+from outreach.local.sandbox_client import SandboxClient
+from outreach.sending.attempt_token import InvalidToken, TokenKey
+from outreach.vocabulary import Channel
+
+
+async def read_ledger(sandbox: SandboxClient, token_key: TokenKey) -> list[Acceptance]:
+    """Every acceptance, each channel's in its order."""
+    accepted = [
+        _acceptance(Channel.SMS, row, row["to"], row["sid"], token_key)
+        async for row in sandbox.ledger_messages()
+    ]
+    accepted += [
+        _acceptance(Channel.EMAIL, row, row["email"], row["sg_message_id"], token_key)
+        async for row in sandbox.ledger_emails()
+    ]
+    return accepted
+
+
+def largest_request(accepted: list[Acceptance]) -> int:
+    """How many emails the largest request had that was accepted; 1 when there was none."""
+    requests: dict[str, int] = {}
+    for acceptance in accepted:
+        if acceptance.channel is Channel.EMAIL:
+            request = acceptance.provider_message_id.partition(".")[0]
+            requests[request] = requests.get(request, 0) + 1
+    return max(requests.values(), default=1)
+
+
+def _acceptance(
+    channel: Channel, row: dict[str, Any], recipient: str, message_id: str, token_key: TokenKey
+) -> Acceptance:
+    try:
+        attempt = token_key.read_attempt(row["attempt"] or "")
+    except InvalidToken:
+        attempt = None
+    return Acceptance(
+        channel=channel,
+        recipient=recipient,
+        provider_message_id=message_id,
+        token_valid=attempt is not None,
+        campaign_id=str(attempt.campaign_id) if attempt else "",
+        number=attempt.number if attempt else 0,
+        attempt=attempt.attempt if attempt else 0,
+        arrived_time=row["arrived_time"],
+    )
