@@ -1,7 +1,7 @@
 """How many asyncio tasks a process has: written to a file by itself, read by whoever watches it.
 
-A task that nobody awaits or ends shows in no other figure for a long time. Only a process that was
-started through `chaos.process` counts its own.
+A task that nobody awaits and that never ends shows in no other figure for a long time. Only a
+process that was started through `chaos.process` counts its own.
 """
 
 from __future__ import annotations
@@ -12,14 +12,27 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import uvloop
+
 T = TypeVar("T")
 
 WRITE_SECONDS = 2.0
+_FILE_NAME = "tasks"
 
 
 def task_count_path(data_dir: Path, name: str) -> Path:
-    """Where the process of this name writes its count."""
-    return data_dir / "tasks" / name
+    """Where the process of this name writes its count: in its control directory."""
+    return data_dir / "chaos" / name / _FILE_NAME
+
+
+def count_tasks(control_dir: Path) -> None:
+    """Have this process count its tasks from the start of its event loop on."""
+    plain_run = uvloop.run
+
+    def run(main: Coroutine[Any, Any, T], **options: Any) -> T:
+        return plain_run(counting_tasks(main, control_dir / _FILE_NAME), **options)
+
+    uvloop.run = run  # type: ignore[assignment]
 
 
 async def counting_tasks(main: Coroutine[Any, Any, T], path: Path) -> T:

@@ -1,0 +1,126 @@
+"""Checks each campaign of a soak once nothing more can come of it, and lets its records go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+import asyncpg
+
+from chaos.checker import Violation, check
+from chaos.history import Acceptance, History
+from chaos.record.database import read_database
+from chaos.record.exports import export_once
+from chaos.soak.campaign import SoakCampaign
+from chaos.soak.disturbance import Disturbance, bounds
+from chaos.soak.ledger import LedgerFollower
+from outreach.client import OutreachClient
+from outreach.local.stack import LocalStack
+
+#: So long after a campaign is final, and after the end of a fault, the provider may have something
+#: to tell; it makes no webhook later than that.
+LATE_SECONDS = 25.0
+#: Kept so long after its check, so that the tables hold campaigns of all ages.
+KEPT_SECONDS = 240.0
+#: Of so many campaigns one is left to the retention.
+RETENTION_EVERY = 10
+_LOOK_SECONDS = 0.5
+
+
+class CampaignChecks:
+    """Takes campaigns as they become final; has their violations, and keeps nothing else of them.
+
+    Args:
+        local: the stack, asked directly and not through its relays.
+        client: makes the last export, and deletes.
+        disturbance: knows the faults.
+        send_window_seconds: of the stack's claims.
+    """
+
+    def __init__(
+        self,
+        local: LocalStack,
+        client: OutreachClient,
+        disturbance: Disturbance,
+        send_window_seconds: float,
+    ) -> None:
+        self.checked = 0
+        self.messages_checked = 0
+        self.violations: list[Violation] = []
+        self._local = local
+        self._client = client
+        self._disturbance = disturbance
+        self._send_window_seconds = send_window_seconds
+        self._under_way: dict[str, SoakCampaign] = {}
+        self._checked_times: deque[tuple[float, SoakCampaign]] = deque()
+        self._sandbox = local.sandbox_client()
+        self.ledger = LedgerFollower(self._sandbox, local.token_key, self._take)
+
+    async def close(self) -> None:
+        """Close the connection to the sandbox."""
+        await self._sandbox.close()
+
+    def expect(self, campaign: SoakCampaign) -> None:
+        """The campaign is made; what is accepted from now on may be its own."""
+        self._under_way[campaign.campaign_id] = campaign
+
+    async def check(self, campaign: SoakCampaign, begun_time: float) -> None:
+        """Wait until all is told of it, check it, and drop its records."""
+        await self._until_late(time.time())
+        await campaign.until_told((await self._read(campaign)).campaigns[0].revision)
+        await export_once(self._client, campaign.campaign_id, campaign.history)
+        while not await self.ledger.catch_up():
+            await asyncio.sleep(_LOOK_SECONDS)
+        stored = await self._read(campaign)
+        history = campaign.history
+        history.campaigns, history.messages = stored.campaigns, stored.messages
+        history.attempts, history.changes = stored.attempts, stored.changes
+        injected = self._disturbance.since(begun_time)
+        history.faults = [one.done for one in injected]
+        history.bounds = bounds(injected, self._send_window_seconds)
+        self.violations += await asyncio.to_thread(check, history)
+        self.checked += 1
+        self.messages_checked += len(stored.messages)
+        del self._under_way[campaign.campaign_id]
+        campaign.drop_records()
+        self._checked_times.append((time.time(), campaign))
+
+    async def delete_old(self) -> None:
+        """Delete campaigns some time after their check, until cancelled; a few are left to the retention."""
+        number = 0
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            while self._checked_times and time.time() - self._checked_times[0][0] > KEPT_SECONDS:
+                _, campaign = self._checked_times.popleft()
+                number += 1
+                if number % RETENTION_EVERY:
+                    await campaign.owner.delete()
+                    campaign.drop_records()
+
+    async def _until_late(self, final_time: float) -> None:
+        while True:
+            ended = [one.done.ended_time for one in self._disturbance.since(final_time)]
+            left = max([final_time, *ended]) + LATE_SECONDS - time.time()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, LATE_SECONDS))
+
+    async def _read(self, campaign: SoakCampaign) -> History:
+        """What the database holds of it; asked again while a fault keeps it from answering."""
+        while True:
+            found = History(seed=0, bounds=campaign.history.bounds)
+            try:
+                await read_database(self._local.postgres.dsn, found, campaign.campaign_id)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await asyncio.sleep(_LOOK_SECONDS)
+            else:
+                return found
+
+    def _take(self, acceptance: Acceptance) -> None:
+        campaign = self._under_way.get(acceptance.campaign_id)
+        if campaign is not None:
+            campaign.take(acceptance)
+            return
+        text = f"accepted for no campaign, or after its check: {acceptance.provider_message_id}"
+        self.violations.append(Violation("I3", text, acceptance.campaign_id))
