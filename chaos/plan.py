@@ -151,7 +151,9 @@ class Plan:
         return "\n".join(lines)
 
 
-def make_plan(seed: int, *, messages: int = MESSAGES, kinds: Sequence[str] = ()) -> Plan:
+def make_plan(
+    seed: int, *, messages: int = MESSAGES, kinds: Sequence[str] = (), long: bool = False
+) -> Plan:
     """The plan of a seed.
 
     The first fault's kind goes round all kinds with the seed, so that so many seeds in a row as
@@ -161,6 +163,7 @@ def make_plan(seed: int, *, messages: int = MESSAGES, kinds: Sequence[str] = ())
         seed: any.
         messages: of each of the two campaigns.
         kinds: only these kinds of faults; empty: all.
+        long: faults in their long forms, of two minutes, where they have one.
 
     Raises:
         ValueError: a kind is not known.

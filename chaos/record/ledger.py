@@ -48,5 +48,5 @@ def _acceptance(
         campaign_id=str(attempt.campaign_id) if attempt else "",
         number=attempt.number if attempt else 0,
         attempt=attempt.attempt if attempt else 0,
-        arrived_time=row["arrived_time"],
+        arrived_time=row["arrived"],
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from chaos.history import History
-from chaos.record.wire import campaign_seen
+from chaos.wire import campaign_seen
 from outreach.client import CallError, OutreachClient
 
 _GET_SECONDS = 0.3
@@ -14,11 +14,11 @@ _LIST_SECONDS = 0.7
 
 
 async def poll_gets(
-    client: OutreachClient, campaign_ids: Callable[[], Sequence[str]], history: History
+    client: OutreachClient, campaign_ids: Sequence[str], history: History
 ) -> None:
     """Ask for each campaign in turn until cancelled; one that can't be answered is left out."""
     while True:
-        for campaign_id in campaign_ids():
+        for campaign_id in campaign_ids:
             try:
                 campaign = await client.get_campaign(campaign_id)
             except CallError:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from chaos.history import History
-from chaos.record.wire import campaign_seen, watched
+from chaos.wire import campaign_seen, watched
 from outreach.client import CallError, OutreachClient
 
 _PAUSE_SECONDS = 0.2

@@ -1,4 +1,4 @@
-"""Answers of the public API as they stand in a history."""
+"""Between the public API's messages and the words of a history."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from chaos.history import CampaignSeen, MessageChange, Told, Watched
-from outreach.v1 import campaign_pb2, watch_pb2
+from outreach.v1 import campaign_pb2, channel_pb2, message_pb2, watch_pb2
 from outreach.vocabulary import CampaignStatus, Channel, FailureReason, MessageStatus
 
 _TOLD: Mapping[str, Told] = {
@@ -14,6 +14,16 @@ _TOLD: Mapping[str, Told] = {
     "changes": Told.CHANGES,
     "heartbeat": Told.HEARTBEAT,
 }
+
+
+def wire_channel(channel: Channel) -> channel_pb2.Channel.ValueType:
+    """As requests name it."""
+    return channel_pb2.Channel.Value(f"CHANNEL_{channel.name}")
+
+
+def wire_status(status: MessageStatus) -> message_pb2.MessageStatus.ValueType:
+    """As requests name it."""
+    return message_pb2.MessageStatus.Value(f"MESSAGE_STATUS_{status.name}")
 
 
 def counts_of(counts: campaign_pb2.StatusCounts) -> dict[MessageStatus, int]:
