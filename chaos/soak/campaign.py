@@ -82,7 +82,7 @@ class SoakCampaign:
             for looking in (
                 *(watcher.run() for watcher in self._watchers),
                 poll_gets(self._clients[-1], [self.campaign_id], self.history),
-                self._export(),
+                self._keep_exporting(),
             )
         ]
         try:
@@ -100,7 +100,11 @@ class SoakCampaign:
         while any(watcher.revision < revision for watcher in self._watchers):
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _export(self) -> None:
+    async def export(self) -> None:
+        """Export it once, unless a fault is in the way."""
+        await export_once(self._clients[0], self.campaign_id, self.history)
+
+    async def _keep_exporting(self) -> None:
         while True:
             await asyncio.sleep(_EXPORT_SECONDS)
-            await export_once(self._clients[0], self.campaign_id, self.history)
+            await self.export()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from types import TracebackType
+from typing import Self
 
 import asyncpg
 
 from chaos.checker import Violation, check
 from chaos.history import Acceptance, History
 from chaos.record.database import read_database
-from chaos.record.exports import export_once
 from chaos.soak.campaign import SoakCampaign
-from chaos.soak.disturbance import Disturbance, bounds
+from chaos.soak.allowed import bounds_of
+from chaos.soak.disturbance import Disturbance
 from chaos.soak.ledger import LedgerFollower
-from outreach.client import OutreachClient
 from outreach.local.stack import LocalStack
 
 #: So long after a campaign is final, and after the end of a fault, the provider may have something
@@ -31,54 +32,62 @@ _LOOK_SECONDS = 0.5
 class CampaignChecks:
     """Takes campaigns as they become final; has their violations, and keeps nothing else of them.
 
+    An async context manager.
+
     Args:
         local: the stack, asked directly and not through its relays.
-        client: makes the last export, and deletes.
         disturbance: knows the faults.
         send_window_seconds: of the stack's claims.
     """
 
     def __init__(
-        self,
-        local: LocalStack,
-        client: OutreachClient,
-        disturbance: Disturbance,
-        send_window_seconds: float,
+        self, local: LocalStack, disturbance: Disturbance, send_window_seconds: float
     ) -> None:
         self.checked = 0
         self.messages_checked = 0
         self.violations: list[Violation] = []
         self._local = local
-        self._client = client
         self._disturbance = disturbance
         self._send_window_seconds = send_window_seconds
         self._under_way: dict[str, SoakCampaign] = {}
+        self._unanswered_before: dict[str, int] = {}
         self._checked_times: deque[tuple[float, SoakCampaign]] = deque()
         self._sandbox = local.sandbox_client()
         self.ledger = LedgerFollower(self._sandbox, local.token_key, self._take)
 
-    async def close(self) -> None:
-        """Close the connection to the sandbox."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self._sandbox.close()
 
     def expect(self, campaign: SoakCampaign) -> None:
         """The campaign is made; what is accepted from now on may be its own."""
         self._under_way[campaign.campaign_id] = campaign
+        self._unanswered_before[campaign.campaign_id] = self.ledger.unanswered
 
     async def check(self, campaign: SoakCampaign, begun_time: float) -> None:
         """Wait until all is told of it, check it, and drop its records."""
         await self._until_late(time.time())
         await campaign.until_told((await self._read(campaign)).campaigns[0].revision)
-        await export_once(self._client, campaign.campaign_id, campaign.history)
+        await campaign.export()
         while not await self.ledger.catch_up():
             await asyncio.sleep(_LOOK_SECONDS)
         stored = await self._read(campaign)
         history = campaign.history
         history.campaigns, history.messages = stored.campaigns, stored.messages
         history.attempts, history.changes = stored.attempts, stored.changes
+        unanswered = self.ledger.unanswered - self._unanswered_before.pop(campaign.campaign_id)
         injected = self._disturbance.since(begun_time)
         history.faults = [one.done for one in injected]
-        history.bounds = bounds(injected, self._send_window_seconds)
+        history.bounds = bounds_of(
+            injected, history, unanswered, self._send_window_seconds
+        )
         self.violations += await asyncio.to_thread(check, history)
         self.checked += 1
         self.messages_checked += len(stored.messages)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from chaos.faults import FAULTS, Fault, FaultKind, Topology
-from chaos.history import Bounds, FaultDone
+from chaos.history import FaultDone
 from chaos.stack import ChaosStack
 
 #: These end processes that have to live, or need knobs that a soak has not.
@@ -57,18 +57,15 @@ def draw(kind: FaultKind, chance: random.Random, topology: Topology) -> Fault | 
 class Disturbance:
     """Injects a fault every so often, and knows which were under way when."""
 
-    def __init__(
-        self, stack: ChaosStack, topology: Topology, every_seconds: float, seed: int
-    ) -> None:
+    def __init__(self, stack: ChaosStack, topology: Topology, seed: int) -> None:
         self.injected: list[Injected] = []
         self.failures: list[str] = []
         self._stack = stack
         self._topology = topology
-        self._every_seconds = every_seconds
         self._chance = random.Random(f"{seed}:faults")
 
-    async def run(self) -> None:
-        """Inject until cancelled; the first fault comes after one interval."""
+    async def run(self, every_seconds: float, seconds: float) -> None:
+        """Begin a fault every so often for so long; the first one comes after one interval."""
         begun = time.monotonic()
         turn = 0
         for kind in kinds_in_turn(FAULTS, self._chance):
@@ -76,7 +73,9 @@ class Disturbance:
             if fault is None:
                 continue
             turn += 1
-            await asyncio.sleep(begun + turn * self._every_seconds - time.monotonic())
+            if turn * every_seconds >= seconds:
+                return
+            await asyncio.sleep(begun + turn * every_seconds - time.monotonic())
             await self._inject(fault)
 
     def since(self, begun_time: float) -> list[Injected]:
@@ -98,15 +97,3 @@ class Disturbance:
         except Exception as error:  # noqa: BLE001 - told at the end; the soak goes on without it
             self.failures.append(f"{fault.kind} {fault.target}: {type(error).__name__}: {error}")
         self.injected[-1] = Injected(fault, replace(done, ended_time=time.time()))
-
-
-def bounds(injected: list[Injected], send_window_seconds: float) -> Bounds:
-    """What a campaign may show that lived through these faults."""
-    faults = [one.fault for one in injected]
-    return Bounds(
-        send_window_seconds=send_window_seconds,
-        hold_seconds=sum(fault.hold_seconds for fault in faults),
-        unsent_unconfirmed_max=sum(fault.unsent_max for fault in faults),
-        refusals_lost_max=sum(fault.unsent_max for fault in faults),
-        receipts_may_be_lost=any(fault.receipts_lost for fault in faults),
-    )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from chaos.soak.campaign import SoakCampaign
+from chaos.soak.checking import CampaignChecks
 from outreach.client import OutreachClient
 from outreach.vocabulary import Channel
 
@@ -18,20 +20,20 @@ CAMPAIGN_SECONDS = 30.0
 PACE_SHARE = 2.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LaneTerms:
     """What a lane does.
 
     Attributes:
         rate: messages a second over the whole soak.
         end_monotonic_seconds: no campaign begins after it.
-        done: is given each campaign that is final, and when it had begun.
+        seed: of watchers' restlessness.
     """
 
     channel: Channel
     rate: float
     end_monotonic_seconds: float
-    done: Callable[[SoakCampaign, float], Awaitable[None]]
+    seed: int
 
     @property
     def campaign_messages(self) -> int:
@@ -42,68 +44,52 @@ class LaneTerms:
 class Lane:
     """Runs campaigns at a rate: each begins when its turn has come and the one before is final.
 
-    The next one's contacts are imported while one is being sent.
+    The contacts of the next one are imported while one is being sent.
     """
 
     def __init__(
-        self,
-        terms: LaneTerms,
-        clients: Sequence[OutreachClient],
-        known: Callable[[SoakCampaign], None],
-        seed: int,
+        self, terms: LaneTerms, clients: Sequence[OutreachClient], checks: CampaignChecks
     ) -> None:
         self._terms = terms
         self._clients = clients
-        self._known = known
-        self._chance = random.Random(f"{seed}:{terms.channel.name}")
-        self._made = 0
+        self._checks = checks
+        self._chance = random.Random(f"{terms.seed}:{terms.channel.name}")
+        self._recipients = count(0, terms.campaign_messages)
 
     async def run(self) -> None:
-        """Until the soak's end, then to the end of the last campaign."""
-        begun = time.monotonic()
-        campaign = await self._prepared()
-        async with asyncio.TaskGroup() as checking:
-            for number in range(1, 1_000_000):
-                begun_time = time.time()
-                following = asyncio.create_task(self._prepared())
-                try:
-                    await self._to_the_end(campaign, begun_time, checking)
-                    campaign = await following
-                finally:
-                    following.cancel()
-                turn = begun + number * CAMPAIGN_SECONDS
-                await asyncio.sleep(turn - time.monotonic())
+        """Until the soak's end, then until all campaigns are checked."""
+        async with asyncio.TaskGroup() as tasks:
+            campaign = await self._prepared()
+            begun = time.monotonic()
+            for number in count(1):
+                following = tasks.create_task(self._prepared())
+                final = asyncio.Event()
+                tasks.create_task(self._play(campaign, final))
+                await final.wait()
+                campaign = await following
+                await asyncio.sleep(begun + number * CAMPAIGN_SECONDS - time.monotonic())
                 if time.monotonic() >= self._terms.end_monotonic_seconds:
                     return
 
     async def _prepared(self) -> SoakCampaign:
-        count = self._terms.campaign_messages
+        terms = self._terms
         campaign = SoakCampaign(
-            self._clients, self._terms.channel, self._made * count, count, self._chance
+            self._clients,
+            terms.channel,
+            next(self._recipients),
+            terms.campaign_messages,
+            self._chance,
         )
-        self._made += 1
         await campaign.owner.prepare()
-        self._known(campaign)
         return campaign
 
-    async def _to_the_end(
-        self, campaign: SoakCampaign, begun_time: float, checking: asyncio.TaskGroup
-    ) -> None:
-        """Run it until all is final; what comes late is awaited, and checked, beside the next one."""
-        final = asyncio.Event()
-        finishing = checking.create_task(self._finish(campaign, begun_time, final))
-        await asyncio.wait(
-            [finishing, waiting := asyncio.create_task(final.wait())],
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        waiting.cancel()
-
-    async def _finish(
-        self, campaign: SoakCampaign, begun_time: float, final: asyncio.Event
-    ) -> None:
+    async def _play(self, campaign: SoakCampaign, final: asyncio.Event) -> None:
+        """From its run to its check; `final` is set when the channel is free for the next one."""
+        begun_time = time.time()
+        self._checks.expect(campaign)
         async with campaign.looked_at():
             if not await campaign.owner.run():
-                raise RuntimeError(f"the campaign {campaign.campaign_id} was not let run")
+                raise RuntimeError(f"{campaign.campaign_id} was not let run")
             await campaign.owner.until_final()
             final.set()
-            await self._terms.done(campaign, begun_time)
+            await self._checks.check(campaign, begun_time)
