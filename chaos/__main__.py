@@ -1,10 +1,10 @@
 """`python -m chaos`: runs under faults, and what they have kept.
 
-    python -m chaos run 1-200 --jobs 2     play seeds and check their histories
-    python -m chaos plan 7                 what a seed does
-    python -m chaos list                   the kinds of faults
-    python -m chaos check FILE             check a kept history once more
-    python -m chaos soak 60                send for so many minutes, with a fault every minute
+python -m chaos run 1-200 --jobs 2     play seeds and check their histories
+python -m chaos plan 7                 what a seed does
+python -m chaos list                   the kinds of faults
+python -m chaos check FILE             check a kept history once more
+python -m chaos soak 60                send for so many minutes, with a fault every minute
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from chaos.faults import FAULTS
 from chaos.history_file import read_history
 from chaos.plan import MESSAGES, make_plan
 from chaos.seeds import Options, parse_seeds, run_here, run_seeds
+from chaos.soak import command as soak
 
 
 def main() -> int:
@@ -43,6 +44,8 @@ def main() -> int:
         for kind in sorted(FAULTS):
             print(f"{kind:<{width}}  {FAULTS[kind].summary}")
         return 0
+    if command == "soak":
+        return soak.main(arguments)
     return _check(arguments.file)
 
 
@@ -68,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser("plan", help="say what a seed does")
     plan.add_argument("seed", type=int)
     plan.add_argument("--messages", type=int, default=MESSAGES)
+    soak.add_arguments(commands.add_parser("soak", help="send for long, and watch for leaks"))
     commands.add_parser("list", help="list the kinds of faults")
     checking = commands.add_parser("check", help="check a kept history")
     checking.add_argument("file", type=Path)

@@ -24,7 +24,7 @@ RESTART_SECONDS_MAX = 60.0
 _PAUSE_SECONDS_MAX = 2.0
 _POLL_SECONDS = 0.005
 _HTML = '<h1>Hello {{name}}</h1><p>In {{city}} on {{day}}.</p><p><a href="{{unsubscribe_url}}">Off</a></p>'
-_KNOBS = {"latency_ms": 50, "latency_jitter_ms": 50, "email": {"latency_ms": 100}}
+_KNOBS = {"latency_ms": 50, "latency_jitter_ms": 50, "email": {"latency_ms": 400}}
 
 
 @dataclass(frozen=True)

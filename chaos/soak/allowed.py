@@ -8,6 +8,7 @@ from chaos.history import Bounds, History
 from chaos.record.ledger import largest_request
 from chaos.soak.disturbance import Injected
 
+
 def bounds_of(
     injected: Sequence[Injected],
     history: History,

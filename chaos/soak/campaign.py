@@ -62,13 +62,6 @@ class SoakCampaign:
         """Add what the provider accepted."""
         self.history.acceptances.append(acceptance)
 
-    def drop_records(self) -> None:
-        """Let go of all that was recorded: it has been checked."""
-        for name in (
-            "acceptances campaigns messages attempts changes watched seen exports actions faults"
-        ).split():
-            getattr(self.history, name).clear()
-
     @asynccontextmanager
     async def looked_at(self) -> AsyncIterator[None]:
         """Watch, poll and export it until the block ends."""
@@ -97,7 +90,7 @@ class SoakCampaign:
 
     async def until_told(self, revision: int) -> None:
         """Wait until every watcher was told this revision."""
-        while any(watcher.revision < revision for watcher in self._watchers):
+        while any(one.revision < revision for one in self._watchers):  # noqa: ASYNC110 - they tell nobody
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def export(self) -> None:

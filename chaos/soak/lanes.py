@@ -92,4 +92,5 @@ class Lane:
                 raise RuntimeError(f"{campaign.campaign_id} was not let run")
             await campaign.owner.until_final()
             final.set()
-            await self._checks.check(campaign, begun_time)
+            stored = await self._checks.settled(campaign)
+        await self._checks.check(campaign, stored, begun_time)

@@ -10,7 +10,8 @@ at the same age is told for the first and the last life: it shows what a restart
 
 JetStream and tables have one life: with campaigns always of the same size and deleted after the same
 time, what is stored has to stay level too. The sandbox keeps every message in its ledger, and PostgreSQL
-and NATS are not ours: they are told, and no verdict is given on their memory.
+and NATS are not ours: their memory is told, and not judged. Nor is a life that was measured for less
+than a quarter of an hour: that says nothing of memory.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ ALLOWANCES: Final[Mapping[str, Allowance]] = {
 _OTHERS: Final = ("postgres", "nats", "sandbox", "soak")
 _WARM_UP_SECONDS_MAX: Final = 600.0
 _WARM_UP_SHARE: Final = 1 / 6
+_JUDGED_SECONDS_MIN: Final = 900.0
 _COMPARED_AGE_SECONDS: Final = 120.0
 
 
@@ -68,7 +70,9 @@ def growths(lives: Lives, soak_seconds: float) -> Iterator[Growth]:
             found = life.trend(figure, warm_up)
             if found is None:
                 continue
-            judged = not (figure == "rss_bytes" and source.startswith(_OTHERS))
+            judged = found.seconds >= _JUDGED_SECONDS_MIN and not (
+                figure == "rss_bytes" and source.startswith(_OTHERS)
+            )
             leaks = judged and found.exceeds(ALLOWANCES[figure])
             yield Growth(source, figure, found, judged, leaks)
 
@@ -117,5 +121,5 @@ def _at_same_age(lives: list[Life]) -> Iterator[str]:
 
 def _verdict(growth: Growth) -> str:
     if not growth.judged:
-        return "  (not judged)"
+        return "  (told only)"
     return "  LEAKS" if growth.leaks else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -47,7 +46,9 @@ class Soak:
         self.seconds = 0.0
         self.interrupted = False
         self.disturbance = Disturbance(stack, options.topology, options.seed)
-        self.checks = CampaignChecks(stack.local, self.disturbance, SEND_WINDOW_SECONDS)
+        self.checks = CampaignChecks(
+            stack.local, self.disturbance, SEND_WINDOW_SECONDS, options.directory
+        )
         self._options = options
         self._stack = stack
         self._sampler = Sampler(stack.local)
@@ -116,7 +117,12 @@ class Soak:
             samples = await self._sampler.sample()
             now = time.time()
             samples.append(
-                Sampled(source="soak", time=now, rss_bytes=own.memory_info().rss, file_descriptors=own.num_fds())
+                Sampled(
+                    source="soak",
+                    time=now,
+                    rss_bytes=own.memory_info().rss,
+                    file_descriptors=own.num_fds(),
+                )
             )
             pids = {name: supervisor.pid(name) for name in self._stack.local.process_names}
             self.lives.add(samples, pids)
