@@ -7,10 +7,11 @@ replay meets the same faults, not the same microsecond.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from chaos.faults import FAULTS, Fault, Topology
 from chaos.knobs import draw_knobs
@@ -22,17 +23,33 @@ FAULTS_MAX = 4
 SETTLING_SECONDS = 12.0
 
 
+class Moment(StrEnum):
+    """What a fault waits for."""
+
+    IMPORT = "import"
+    RUN = "run"
+    RETRY = "retry"
+
+
+#: Deaths at a place in the code are armed right before something leads there. Faults of other kinds may come at any
+#: time of a run.
+_MOMENTS: Final[Mapping[str, Moment]] = {
+    "crash-at:import-": Moment.IMPORT,
+    "crash-at:retry-": Moment.RETRY,
+}
+#: Armed as the run begins, for what a client does soon.
+_AT_ONCE: Final = ("crash-at:stop-", "crash-at:cancel-", "crash-at:deletion-")
+#: What leads there comes when nearly all is sent.
+_AT_THE_END: Final = ("crash-at:completion-", "crash-at:sweep-")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedFault:
-    """A fault and when it begins: after both campaigns run, and never before the one before is over.
+    """A fault and when it begins: so long after its moment, and never before the one before is over."""
 
-    Attributes:
-        before_import: it begins with the import of the contacts (a crash in the middle of it).
-    """
-
+    moment: Moment
     at_seconds: float
     fault: Fault
-    before_import: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +139,8 @@ class Plan:
 
     def describe(self) -> str:
         """All of it, for people."""
-        topology = self.topology
-        lines = [
-            f"seed {self.seed}",
-            f"topology   campaign {topology.campaign_replicas}, SMS sender"
-            f" {topology.sender_replicas}, email sender {topology.email_sender_replicas}, export"
-            f" {topology.export_replicas}; send window {self.send_window_seconds} s",
-        ]
+        replicas = ", ".join(f"{name} {count}" for name, count in asdict(self.topology).items())
+        lines = [f"seed       {self.seed}", f"topology   {replicas}"]
         for campaign in self.campaigns:
             stop = f", stopped at {campaign.stop_share:.0%}" if campaign.stop_share else ""
             retry = ", failed ones retried" if campaign.retries_failed else ""
@@ -143,9 +155,8 @@ class Plan:
             f"{', a deletion' if clients.deleted else ''}"
         )
         for planned in self.faults:
-            when = "import" if planned.before_import else f"{planned.at_seconds:.1f} s"
-            fault = planned.fault
-            lines.append(f"fault      {when:>6}  {fault.kind} {fault.target} {fault.details}")
+            when, fault = f"{planned.moment} + {planned.at_seconds:.1f} s", planned.fault
+            lines.append(f"fault      {when}: {fault.kind}, {fault.target}, {fault.details}")
         lines += [f"knob       {name} = {value}" for name, value in sorted(self.knobs.items())]
         lines += [f"setting    {name}={value}" for name, value in sorted(self.settings.items())]
         return "\n".join(lines)
@@ -173,15 +184,17 @@ def make_plan(
     if unknown:
         raise ValueError(f"unknown faults: {', '.join(sorted(unknown))}")
     topology = _topology(_chance(seed, "topology"))
-    first_kind = known[seed % len(known)]
-    campaigns = _campaigns(_chance(seed, "campaigns"), messages)
+    chance = _chance(seed, "faults")
+    chosen = (known[seed % len(known)], *chance.choices(known, k=chance.choice((0, 0, 1, 1, 2, 3))))
+    campaigns = _campaigns(_chance(seed, "campaigns"), messages, chosen)
+    faults = [_fault(chance, kind, topology, campaigns, long=long) for kind in chosen]
     return Plan(
         seed=seed,
         topology=topology,
         knobs=draw_knobs(_chance(seed, "knobs")).model_dump(mode="json", exclude_defaults=True),
         campaigns=campaigns,
-        clients=_clients(_chance(seed, "clients")),
-        faults=_faults(_chance(seed, "faults"), topology, campaigns, first_kind, known),
+        clients=_clients(_chance(seed, "clients"), chosen),
+        faults=tuple(sorted(faults, key=lambda planned: planned.at_seconds)),
         send_window_seconds=_chance(seed, "window").choice((3, 5, 10)),
     )
 
@@ -200,39 +213,48 @@ def _topology(chance: random.Random) -> Topology:
     )
 
 
-def _campaigns(chance: random.Random, messages: int) -> tuple[CampaignPlan, ...]:
+def _campaigns(
+    chance: random.Random, messages: int, kinds: Sequence[str]
+) -> tuple[CampaignPlan, ...]:
+    must_stop = any(kind.startswith((*_AT_ONCE, "crash-at:retry-")) for kind in kinds)
     return tuple(
         CampaignPlan(
             channel=channel,
             messages=messages,
             per_second=chance.choice((300, 400, 500)),
-            stop_share=round(chance.uniform(0.2, 0.6), 2) if chance.random() < 0.3 else None,
+            stop_share=round(chance.uniform(0.2, 0.6), 2)
+            if chance.random() < 0.3 or must_stop
+            else None,
             retries_failed=chance.random() < 0.3,
         )
         for channel in Channel
     )
 
 
-def _clients(chance: random.Random) -> ClientsPlan:
+def _clients(chance: random.Random, kinds: Sequence[str]) -> ClientsPlan:
+    must_delete = any(kind.startswith("crash-at:deletion-") for kind in kinds)
     return ClientsPlan(
         opt_outs=chance.choice((0, 3, 8)),
         forged=chance.choice((0, 2, 5)),
         competitor=chance.random() < 0.4,
-        deleted=chance.random() < 0.4,
+        deleted=chance.random() < 0.4 or must_delete,
     )
 
 
-def _faults(
+def _fault(
     chance: random.Random,
+    kind: str,
     topology: Topology,
     campaigns: Sequence[CampaignPlan],
-    first_kind: str,
-    kinds: Sequence[str],
-) -> tuple[PlannedFault, ...]:
-    others = chance.choices(kinds, k=chance.choice((0, 0, 1, 1, 2, 3)))
-    longest_seconds = max(campaign.sending_seconds for campaign in campaigns)
-    moments = sorted(chance.uniform(0.05, 0.8) * longest_seconds for _ in (first_kind, *others))
-    return tuple(
-        PlannedFault(at_seconds=round(at, 2), fault=FAULTS[kind].draw(chance, topology))
-        for kind, at in zip((first_kind, *others), moments, strict=True)
-    )
+    *,
+    long: bool,
+) -> PlannedFault:
+    moment = next((one for name, one in _MOMENTS.items() if kind.startswith(name)), Moment.RUN)
+    sending_seconds = max(campaign.sending_seconds for campaign in campaigns)
+    share = chance.uniform(0.05, 0.8)
+    if kind.startswith(_AT_ONCE) or moment is not Moment.RUN:
+        share = 0.0
+    elif kind.startswith(_AT_THE_END):
+        share = 1.0
+    fault = FAULTS[kind].draw(chance, topology, long=long)
+    return PlannedFault(moment=moment, at_seconds=round(share * sending_seconds, 2), fault=fault)

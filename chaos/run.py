@@ -8,7 +8,7 @@ import random
 import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from chaos.bounds import bounds_of
 from chaos.checker import Violation, check
 from chaos.clients.campaigns import CampaignOwner, recipients
 from chaos.clients.crowd import Crowd
+from chaos.faults import Fault
 from chaos.hang import describe_hang
 from chaos.history import Bounds, FaultDone, History
 from chaos.history_file import write_history
-from chaos.plan import MESSAGES, Plan, PlannedFault, make_plan
+from chaos.plan import MESSAGES, Moment, Plan, make_plan
 from chaos.record.database import read_database
 from chaos.record.exports import export_once
 from chaos.record.ledger import read_ledger
@@ -27,13 +28,14 @@ from chaos.record.recorder import Recorder
 from chaos.record.settling import until_settled
 from chaos.stack import ChaosOptions, ChaosStack
 from outreach.local.embedded import temporary_data_dir
-from outreach.local.sandbox_client import SandboxClient
 
 #: A guard against a hang, beyond what the faults take.
 END_SECONDS_MAX = 150.0
 #: After the end: the last callbacks, watchers, the inbox.
 SETTLE_SECONDS_MAX = 60.0
 SMALL_MESSAGES = 20
+#: A process sees within a part of it where it is to die.
+ARMED_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +79,10 @@ async def run(
             begun = time.monotonic()
             violations = await playing.play()
             seconds = time.monotonic() - begun
-        violations += check(playing.history)
         result = RunResult(
             seed=seed, plan=plan, history=playing.history, violations=violations, seconds=seconds
         )
+        violations += check(playing.history)
         if violations and keep_dir is not None:
             await asyncio.to_thread(_keep, result, data_dir / "log", keep_dir)
         return result
@@ -94,32 +96,41 @@ class _Run:
     def __init__(self, stack: ChaosStack, plan: Plan) -> None:
         self._stack = stack
         self._plan = plan
-        self._begun = asyncio.Event()
+        self._moments = {moment: asyncio.Event() for moment in Moment}
+        self._injected: list[tuple[Fault, FaultDone]] = []
         self.history = History(
             seed=plan.seed, bounds=Bounds(send_window_seconds=plan.send_window_seconds)
         )
 
     async def play(self) -> list[Violation]:
         """To the end; a violation of I1 when there is none."""
-        async with self._client_parts() as (crowd, recorder):
+        hung = []
+        async with self._client_parts() as crowd, self._recorder() as recorder:
             faults_seconds = sum(planned.at_seconds for planned in self._plan.faults)
-            limit = END_SECONDS_MAX + faults_seconds + 2 * self._plan.hold_seconds
+            limit_seconds = END_SECONDS_MAX + faults_seconds + 2 * self._plan.hold_seconds
             try:
-                async with asyncio.timeout(limit):
+                async with asyncio.timeout(limit_seconds):
                     await self._play(crowd, recorder)
                 async with asyncio.timeout(SETTLE_SECONDS_MAX):
                     await self._settle(crowd, recorder)
-                hung = []
             except TimeoutError:
-                hung = [Violation("I1", await describe_hang(self._stack))]
-            await recorder.stop()
-            await self._read_the_end(crowd.sandbox)
-            return hung
+                hung.append(Violation("I1", await describe_hang(self._stack)))
+        await self._read_the_end()
+        return hung
 
     @asynccontextmanager
-    async def _client_parts(self) -> AsyncIterator[tuple[Crowd, Recorder]]:
+    async def _recorder(self) -> AsyncIterator[Recorder]:
+        async with AsyncExitStack() as cleanup:
+            clients = [
+                await cleanup.enter_async_context(self._stack.client(replica))
+                for replica in range(self._plan.topology.campaign_replicas)
+            ]
+            chance = random.Random(f"{self._plan.seed}:recorder")
+            yield await cleanup.enter_async_context(Recorder(clients, self.history, chance))
+
+    @asynccontextmanager
+    async def _client_parts(self) -> AsyncIterator[Crowd]:
         plan, stack, history = self._plan, self._stack, self.history
-        replicas = range(plan.topology.campaign_replicas)
         first = 0
         owners, competitors = [], []
         async with stack.client() as client, stack.local.sandbox_client() as sandbox:
@@ -134,64 +145,81 @@ class _Run:
             channel = plan.campaigns[0].channel
             to = recipients(channel, first, SMALL_MESSAGES)
             small = CampaignOwner(client, history, channel, to) if plan.clients.deleted else None
-            chance = random.Random(f"{plan.seed}:clients")
-            crowd = Crowd(
+            yield Crowd(
                 stack=stack,
                 client=client,
                 sandbox=sandbox,
                 history=history,
                 plan=plan.clients,
-                chance=chance,
+                chance=random.Random(f"{plan.seed}:clients"),
                 owners=owners,
                 competitors=competitors,
                 small=small,
             )
-            clients = [stack.client(replica) for replica in replicas]
-            try:
-                yield crowd, Recorder(clients, history, chance)
-            finally:
-                await asyncio.gather(*(one.close() for one in clients))
 
     async def _play(self, crowd: Crowd, recorder: Recorder) -> None:
-        early = [planned for planned in self._plan.faults if planned.before_import]
-        later = [planned for planned in self._plan.faults if not planned.before_import]
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._inject(early))
+            for moment in Moment:
+                tasks.create_task(self._inject(moment))
+            try:
+                await self._prepare(crowd)
+                recorder.start([owner.campaign_id for owner in crowd.owners])
+                await recorder.until_begun()
+                for owner in crowd.owners:
+                    await owner.run()
+                self._moments[Moment.RUN].set()
+                await self._follow(crowd)
+            finally:
+                for event in self._moments.values():
+                    event.set()  # what waits for something that did not come
+        for owner in (*crowd.owners, *crowd.competitors):
+            if owner.has_run:
+                await owner.until_final()
+
+    async def _prepare(self, crowd: Crowd) -> None:
+        await self._at(Moment.IMPORT)
+        async with asyncio.TaskGroup() as tasks:
             for owner in (*crowd.owners, *crowd.competitors):
                 tasks.create_task(owner.prepare())
         if crowd.small is not None:
             await crowd.small.prepare()
             await crowd.small.run()
             await crowd.small.until_final()
-        recorder.start([owner.campaign_id for owner in crowd.owners])
-        await recorder.until_begun()
-        for owner in crowd.owners:
-            await owner.run()
+
+    async def _follow(self, crowd: Crowd) -> None:
+        async def before_retry() -> None:
+            await self._at(Moment.RETRY)
+
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._inject(later))
             tasks.create_task(crowd.act())
             for owner, campaign in zip(crowd.owners, self._plan.campaigns, strict=True):
-                tasks.create_task(owner.follow(campaign))
-        for competitor in crowd.competitors:
-            if competitor.has_run:
-                await competitor.until_final()
+                tasks.create_task(owner.follow(campaign, before_retry))
 
-    async def _inject(self, faults: Sequence[PlannedFault]) -> None:
+    async def _at(self, moment: Moment) -> None:
+        """What a death in the code was armed for comes next; the processes have seen it by then."""
+        self._moments[moment].set()
+        if any(planned.moment is moment for planned in self._plan.faults):
+            await asyncio.sleep(ARMED_SECONDS)
+
+    async def _inject(self, moment: Moment) -> None:
         """One after the other, each at its time or as soon as the one before is over."""
+        await self._moments[moment].wait()
         begun = time.monotonic()
-        for planned in faults:
+        for planned in self._plan.faults:
+            if planned.moment is not moment:
+                continue
             await asyncio.sleep(max(0.0, begun + planned.at_seconds - time.monotonic()))
             begun_time = time.time()
             await planned.fault.inject(self._stack)
-            self.history.faults.append(
-                FaultDone(
-                    kind=planned.fault.kind,
-                    target=planned.fault.target,
-                    begun_time=begun_time,
-                    ended_time=time.time(),
-                    details=planned.fault.details,
-                )
+            done = FaultDone(
+                kind=planned.fault.kind,
+                target=planned.fault.target,
+                begun_time=begun_time,
+                ended_time=time.time(),
+                details=planned.fault.details,
             )
+            self._injected.append((planned.fault, done))
+            self.history.faults.append(done)
 
     async def _settle(self, crowd: Crowd, recorder: Recorder) -> None:
         """Until nothing is under way any more and every watcher was told the last revision."""
@@ -203,15 +231,15 @@ class _Run:
             campaigns = [await client.get_campaign(owner.campaign_id) for owner in crowd.owners]
             await recorder.until_told({one.id: one.revision for one in campaigns})
             for owner in (*crowd.owners, *crowd.competitors):
-                await export_once(client, owner.campaign_id, self.history)
+                await export_once(client, owner.campaign_id, self.history, settled=True)
 
-    async def _read_the_end(self, sandbox: SandboxClient) -> None:
+    async def _read_the_end(self) -> None:
         stack, history = self._stack.local, self.history
-        history.acceptances = await read_ledger(sandbox, stack.token_key)
+        async with stack.sandbox_client() as sandbox:
+            history.acceptances = await read_ledger(sandbox, stack.token_key)
+            totals = await sandbox.ledger(), await sandbox.email_ledger()
         await read_database(stack.postgres_dsn, history)
-        history.bounds = bounds_of(
-            self._plan, history.acceptances, await sandbox.ledger(), await sandbox.email_ledger()
-        )
+        history.bounds = bounds_of(self._plan, history, self._injected, *totals)
 
 
 def _options(plan: Plan, data_dir: Path) -> ChaosOptions:

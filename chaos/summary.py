@@ -50,11 +50,10 @@ def outcome_of(result: RunResult, replay: str) -> Outcome:
     history, violations = result.history, result.violations
     messages = sum(campaign.messages for campaign in result.plan.campaigns)
     verdict = f"{len(violations)} VIOLATIONS" if violations else "ok"
-    lines = [
-        f"seed {result.seed:>4}  {verdict:<6} {result.seconds:5.1f} s {messages / result.seconds:5.0f}/s"
-        f"  {'; '.join(_counts(result, channel) for channel in Channel)}"
-        f"  [{', '.join(result.plan.kinds)}]"
-    ]
+    ends = "; ".join(_ends(result, channel) for channel in Channel)
+    pace = f"{result.seconds:5.1f} s {messages / result.seconds:4.0f}/s"
+    kinds = ", ".join(result.plan.kinds)
+    lines = [f"seed {result.seed:>4}  {verdict:<6} {pace}  {ends}  [{kinds}]"]
     if violations:
         shown = violations[:_VIOLATIONS_SHOWN_MAX]
         lines += [f"    {one.invariant} {one.campaign_id} {one.text}" for one in shown]
@@ -80,11 +79,12 @@ def summary(outcomes: Sequence[Outcome], broken: Sequence[int]) -> str:
     for outcome in outcomes:
         by_invariant.update(outcome.by_invariant)
     failed = [outcome.seed for outcome in outcomes if outcome.violations]
+    messages = sum(outcome.messages for outcome in outcomes)
+    accepted = sum(outcome.accepted for outcome in outcomes)
     lines = [
         "",
         f"runs        {len(outcomes)}, of them {len(failed)} with violations",
-        f"messages    {sum(outcome.messages for outcome in outcomes)},"
-        f" accepted by the provider {sum(outcome.accepted for outcome in outcomes)}",
+        f"messages    {messages}, accepted by the provider {accepted}",
         f"violations  {_listed(by_invariant) or 'none: nothing lost, nothing sent twice'}",
         f"faults      {sum(kinds.values())} of {len(kinds)} kinds",
         *(f"            {count:>4}  {kind}" for kind, count in sorted(kinds.items())),
@@ -96,7 +96,7 @@ def summary(outcomes: Sequence[Outcome], broken: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def _counts(result: RunResult, channel: Channel) -> str:
+def _ends(result: RunResult, channel: Channel) -> str:
     """The ends of a channel's messages, and how many of them are unconfirmed."""
     history = result.history
     of_channel = {one.campaign_id for one in history.campaigns if one.channel is channel}

@@ -9,6 +9,7 @@ from chaos.history import CampaignSeen, MessageChange, Told, Watched
 from outreach.v1 import campaign_pb2, channel_pb2, message_pb2, watch_pb2
 from outreach.vocabulary import CampaignStatus, Channel, FailureReason, MessageStatus
 
+_FINAL = (CampaignStatus.COMPLETE, CampaignStatus.COMPLETE_WITH_ERRORS, CampaignStatus.FAILED)
 _TOLD: Mapping[str, Told] = {
     "snapshot": Told.SNAPSHOT,
     "changes": Told.CHANGES,
@@ -24,6 +25,11 @@ def wire_channel(channel: Channel) -> channel_pb2.Channel.ValueType:
 def wire_status(status: MessageStatus) -> message_pb2.MessageStatus.ValueType:
     """As requests name it."""
     return message_pb2.MessageStatus.Value(f"MESSAGE_STATUS_{status.name}")
+
+
+def is_final(campaign: campaign_pb2.Campaign) -> bool:
+    """Whether every message of it is final."""
+    return CampaignStatus(campaign.status) in _FINAL
 
 
 def counts_of(counts: campaign_pb2.StatusCounts) -> dict[MessageStatus, int]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from chaos.clients.calls import acted, answered
 from chaos.history import ActionKind, History
 from chaos.plan import CampaignPlan
-from chaos.wire import campaign_seen, wire_channel, wire_status
+from chaos.wire import campaign_seen, is_final, wire_channel, wire_status
 from outreach.client import CallError, OutreachClient
 from outreach.client.connection import new_request_id
 from outreach.local.example_email import SENDER_ADDRESS
 from outreach.v1.campaign_pb2 import Campaign, EmailAddress, EmailContent, SmsContent
-from outreach.vocabulary import CampaignStatus, Channel, MessageStatus
+from outreach.vocabulary import Channel, MessageStatus
 
 _LOOK_SECONDS = 0.15
 _LINES_OF_AREA = 9_000
-_FINAL = (CampaignStatus.COMPLETE, CampaignStatus.COMPLETE_WITH_ERRORS, CampaignStatus.FAILED)
 _SMS = SmsContent(body="Hi {{name}}, see you soon. STOP to opt out.")
 _HTML = (
     "<h1>Hello {{name|there}}</h1><p>We have news for you.</p>"
@@ -105,15 +104,17 @@ class CampaignOwner:
         self._history.seen.append(campaign_seen(campaign, "run"))
         return True
 
-    async def follow(self, plan: CampaignPlan) -> None:
+    async def follow(self, plan: CampaignPlan, before_retry: Callable[[], Awaitable[None]]) -> None:
         """After the run: stop and retries as planned, until all is final."""
         if plan.stop_share is not None:
             await self._until_sent(plan.stop_share)
             await self.stop()
             await self.until_final()
+            await before_retry()
             await self.retry(MessageStatus.CANCELLED)
         await self.until_final()
         if plan.retries_failed:
+            await before_retry()
             await self.retry(MessageStatus.FAILED)
             await self.until_final()
 
@@ -159,7 +160,10 @@ class CampaignOwner:
 
     async def until_final(self) -> None:
         """Wait until every message is final."""
-        while not is_final(await self._look()):
+        while True:
+            campaign = await self._look()
+            if campaign is not None and is_final(campaign):
+                return
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _until_sent(self, share: float) -> None:
@@ -178,11 +182,6 @@ class CampaignOwner:
             return await self._client.get_campaign(self.campaign_id)
         except CallError:
             return None
-
-
-def is_final(campaign: Campaign | None) -> bool:
-    """Whether every message of it is final."""
-    return campaign is not None and campaign.status in _FINAL
 
 
 def _email() -> EmailContent:

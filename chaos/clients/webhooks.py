@@ -172,6 +172,7 @@ class Forger:
                     campaign_id=target.campaign_id,
                     number=target.number,
                     claimed_status=claimed_status,
+                    mark=target.provider_message_id if must_refuse else "",
                 )
             )
 

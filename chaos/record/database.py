@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -49,11 +50,18 @@ FROM change_log l JOIN campaign k ON k.id = l.campaign_id
 WHERE {_WANTED}
 ORDER BY l.campaign_id, l.revision
 """
+_HASHES = """
+SELECT number, recipient_hash FROM contact
+WHERE campaign_id = $1::text::uuid AND number = ANY ($2)
+"""
+_CONNECT_SECONDS_MAX = 5.0
+_PAUSE_SECONDS = 0.2
+_OUTAGES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 async def read_database(dsn: str, history: History, campaign_id: str | None = None) -> None:
     """Add campaigns, messages, attempts and the change log; of one campaign when told which."""
-    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(dsn)
+    connection = await _connected(dsn)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             history.campaigns += map(_campaign, await connection.fetch(_CAMPAIGNS, campaign_id))
@@ -66,17 +74,24 @@ async def read_database(dsn: str, history: History, campaign_id: str | None = No
 
 async def recipient_hashes(dsn: str, campaign_id: str, numbers: Sequence[int]) -> dict[int, bytes]:
     """The keyed hashes of some contacts, which their unsubscribe links are made of."""
-    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(dsn)
-    try:
-        rows = await connection.fetch(
-            "SELECT number, recipient_hash FROM contact"
-            " WHERE campaign_id = $1::text::uuid AND number = ANY ($2)",
-            campaign_id,
-            [*numbers],
-        )
-    finally:
-        await connection.close()
-    return {row["number"]: row["recipient_hash"] for row in rows}
+    while True:
+        connection = await _connected(dsn)
+        try:
+            rows = await connection.fetch(_HASHES, campaign_id, [*numbers])
+        except _OUTAGES:
+            continue  # a fault of the run
+        finally:
+            await connection.close()
+        return {row["number"]: row["recipient_hash"] for row in rows}
+
+
+async def _connected(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection, once PostgreSQL takes one: it may be down or hang by a fault."""
+    while True:
+        try:
+            return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS_MAX)
+        except _OUTAGES:
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _campaign(row: Any) -> StoredCampaign:

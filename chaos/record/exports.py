@@ -11,15 +11,18 @@ from collections import Counter
 import grpc
 
 from chaos.history import Exported, History
+from chaos.wire import is_final
 from outreach.client import CallError, OutreachClient
-from outreach.v1.campaign_pb2 import Campaign
-from outreach.vocabulary import CampaignStatus, MessageStatus
-
-_FINAL = (CampaignStatus.COMPLETE, CampaignStatus.COMPLETE_WITH_ERRORS, CampaignStatus.FAILED)
+from outreach.vocabulary import MessageStatus
 
 
-async def export_once(client: OutreachClient, campaign_id: str, history: History) -> None:
-    """Export the campaign and write down what the file holds; nothing when a fault keeps us from it."""
+async def export_once(
+    client: OutreachClient, campaign_id: str, history: History, *, settled: bool = False
+) -> None:
+    """Export the campaign and write down what the file holds; nothing when a fault keeps us from it.
+
+    `settled`: nothing is under way any more, so that a campaign that is final stays as it is.
+    """
     try:
         before = await client.get_campaign(campaign_id)
         begun_time = time.time()
@@ -46,10 +49,6 @@ async def export_once(client: OutreachClient, campaign_id: str, history: History
             numbers_distinct=len({row["number"] for row in rows}),
             told_rows=end.rows if end is not None else 0,
             bytes_right=end is not None and end.sha256 == hashlib.sha256(content).hexdigest(),
-            campaign_final=_unchanged_end(before, after),
+            campaign_final=settled and is_final(before) and before.revision == after.revision,
         )
     )
-
-
-def _unchanged_end(before: Campaign, after: Campaign) -> bool:
-    return before.status in _FINAL and before.revision == after.revision

@@ -23,16 +23,6 @@ async def read_ledger(sandbox: SandboxClient, token_key: TokenKey) -> list[Accep
     return accepted
 
 
-def largest_request(accepted: list[Acceptance]) -> int:
-    """How many emails the largest request had that was accepted; 1 when there was none."""
-    requests: dict[str, int] = {}
-    for acceptance in accepted:
-        if acceptance.channel is Channel.EMAIL:
-            request = acceptance.provider_message_id.partition(".")[0]
-            requests[request] = requests.get(request, 0) + 1
-    return max(requests.values(), default=1)
-
-
 def acceptance_of(channel: Channel, row: dict[str, Any], token_key: TokenKey) -> Acceptance:
     """A row of the channel's ledger; the ids are those that its token says, if it is one of ours."""
     try:

@@ -13,9 +13,7 @@ _GET_SECONDS = 0.3
 _LIST_SECONDS = 0.7
 
 
-async def poll_gets(
-    client: OutreachClient, campaign_ids: Sequence[str], history: History
-) -> None:
+async def poll_gets(client: OutreachClient, campaign_ids: Sequence[str], history: History) -> None:
     """Ask for each campaign in turn until cancelled; one that can't be answered is left out."""
     while True:
         for campaign_id in campaign_ids:

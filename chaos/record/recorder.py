@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
 from chaos.history import History
 from chaos.record.exports import export_once
@@ -17,7 +19,7 @@ _EXPORT_SECONDS = 2.5
 
 
 class Recorder:
-    """Looks on from `start` to `stop`.
+    """Looks on from `start` to its end as an async context manager.
 
     Args:
         clients: one for each replica of the campaign service.
@@ -33,6 +35,19 @@ class Recorder:
         self._chance = chance
         self._watchers: list[CampaignWatcher] = []
         self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def start(self, campaign_ids: Sequence[str]) -> None:
         """Begin to watch, poll and export these campaigns."""
@@ -60,18 +75,9 @@ class Recorder:
 
     async def until_told(self, revisions: dict[str, int]) -> None:
         """Wait until every watcher was told the revision of its campaign."""
-        while any(
-            watcher.revision < revisions[watcher.campaign_id] for watcher in self._watchers
-        ):
+        while any(watcher.revision < revisions[watcher.campaign_id] for watcher in self._watchers):
             self._raise_failures()
             await asyncio.sleep(_LOOK_SECONDS)
-
-    async def stop(self) -> None:
-        """End all of them."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
 
     def _raise_failures(self) -> None:
         for task in self._tasks:
