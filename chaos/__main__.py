@@ -4,6 +4,7 @@ python -m chaos run 1-200 --jobs 2     play seeds and check their histories
 python -m chaos plan 7                 what a seed does
 python -m chaos list                   the kinds of faults
 python -m chaos check FILE             check a kept history once more
+python -m chaos breaks [NAME …]        break the product on purpose, and see which invariant tells of it
 python -m chaos soak 60                send for so many minutes, with a fault every minute
 """
 
@@ -14,6 +15,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+from chaos.breaking import run_breaks
+from chaos.breaks import BREAKS
 from chaos.checker import check
 from chaos.faults import FAULTS
 from chaos.history_file import read_history
@@ -39,6 +42,8 @@ def main() -> int:
     if command == "plan":
         print(make_plan(arguments.seed, messages=arguments.messages).describe())
         return 0
+    if command == "breaks":
+        return 0 if asyncio.run(run_breaks(arguments.names or [*BREAKS])) else 1
     if command == "list":
         width = max(map(len, FAULTS))
         for kind in sorted(FAULTS):
@@ -73,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--messages", type=int, default=MESSAGES)
     soak.add_arguments(commands.add_parser("soak", help="send for long, and watch for leaks"))
     commands.add_parser("list", help="list the kinds of faults")
+    breaking = commands.add_parser("breaks", help="break the product on purpose")
+    breaking.add_argument("names", nargs="*", choices=[*BREAKS, []], metavar="NAME")
     checking = commands.add_parser("check", help="check a kept history")
     checking.add_argument("file", type=Path)
     return parser

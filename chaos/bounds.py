@@ -48,6 +48,7 @@ def bounds_of(
     by_provider += largest * sum(int(email_totals.get(name, 0)) for name in _UNANSWERED)
     return Bounds(
         send_window_seconds=plan.send_window_seconds,
+        email_upload_seconds=plan.email_request_seconds,
         hold_seconds=plan.hold_seconds,
         unsent_unconfirmed_max=hit + by_provider,
         receipts_may_be_lost=any(fault.receipts_lost for fault, _ in injected),

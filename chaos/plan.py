@@ -103,6 +103,7 @@ class Plan:
     clients: ClientsPlan
     faults: tuple[PlannedFault, ...]
     send_window_seconds: int
+    email_request_seconds: int = 5
 
     @cached_property
     def hold_seconds(self) -> float:
@@ -124,7 +125,7 @@ class Plan:
             "REDISPATCH_AFTER_SECONDS": 1,
             "SEND_WINDOW_SECONDS": self.send_window_seconds,
             "SENDER_SMS_REQUEST_SECONDS_MAX": 4,
-            "SENDER_EMAIL_REQUEST_SECONDS_MAX": 5,
+            "SENDER_EMAIL_REQUEST_SECONDS_MAX": self.email_request_seconds,
             "EMAIL_LOOK_UP_AFTER_SECONDS": 4,
             "EMAIL_TIMED_OUT_AFTER_SECONDS": settle_seconds + 4,
             "BOOTSTRAP_SEGMENTS_PER_SECOND_MAX": sms.per_second,

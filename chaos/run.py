@@ -56,6 +56,7 @@ async def run(
     kinds: Sequence[str] = (),
     long: bool = False,
     keep_dir: Path | None = None,
+    break_name: str = "",
 ) -> RunResult:
     """Run a seed's plan and check its history.
 
@@ -65,6 +66,7 @@ async def run(
         kinds: only these kinds of faults.
         long: faults in their long forms.
         keep_dir: where history, plan and the processes' logs go when a promise was broken.
+        break_name: a deliberate break of the product (`chaos.breaks`), in every service.
 
     Raises:
         StartFailed: the stack did not start.
@@ -74,7 +76,7 @@ async def run(
         os.environ.pop(server, None)  # servers of our own: they will be killed
     data_dir = temporary_data_dir()
     try:
-        async with ChaosStack(_options(plan, data_dir)) as stack:
+        async with ChaosStack(_options(plan, data_dir, break_name)) as stack:
             playing = _Run(stack, plan)
             begun = time.monotonic()
             violations = await playing.play()
@@ -242,7 +244,7 @@ class _Run:
         history.bounds = bounds_of(self._plan, history, self._injected, *totals)
 
 
-def _options(plan: Plan, data_dir: Path) -> ChaosOptions:
+def _options(plan: Plan, data_dir: Path, break_name: str) -> ChaosOptions:
     topology = plan.topology
     return ChaosOptions(
         campaign_replicas=topology.campaign_replicas,
@@ -254,6 +256,7 @@ def _options(plan: Plan, data_dir: Path) -> ChaosOptions:
         settings=plan.settings,
         data_dir=data_dir,
         durable=True,
+        break_name=break_name,
     )
 
 

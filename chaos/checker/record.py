@@ -151,9 +151,11 @@ def records_of(history: History) -> dict[str, CampaignRecord]:
     """By campaign id, of the campaigns that are in the database at the end; test sends and deleted ones are not."""
     records = {c.campaign_id: CampaignRecord(c) for c in history.campaigns}
     for message in history.messages:
-        records[message.campaign_id].messages[message.number] = message
+        if message.campaign_id in records:
+            records[message.campaign_id].messages[message.number] = message
     for attempt in history.attempts:
-        records[attempt.campaign_id].earlier[attempt.number, attempt.attempt] = attempt
+        if attempt.campaign_id in records:
+            records[attempt.campaign_id].earlier[attempt.number, attempt.attempt] = attempt
     for acceptance in history.acceptances:
         if acceptance.token_valid and acceptance.campaign_id in records:
             records[acceptance.campaign_id].acceptances.append(acceptance)

@@ -89,8 +89,8 @@ def check_stops(history: History, records: Mapping[str, CampaignRecord]) -> Iter
 
     So nothing is begun later than a stop and the window, whatever the stop's transaction waited for.
     """
-    allowed = _allowed_seconds(history.bounds)
     for record in records.values():
+        allowed = _allowed_seconds(history.bounds, record.campaign.channel)
         for run in record.runs:
             yield from _claimed_after_stop(record, run)
         for acceptance in record.acceptances:
@@ -106,11 +106,9 @@ def check_stops(history: History, records: Mapping[str, CampaignRecord]) -> Iter
                 yield Violation("I7", text, acceptance.campaign_id)
     for action in history.actions:
         known = records.get(action.campaign_id)
-        if action.kind is ActionKind.STOP and action.ok and known is not None:
-            if all(run.stop is None for run in known.runs):
-                yield Violation(
-                    "I7", "a stop was answered, and never committed", action.campaign_id
-                )
+        stopped = action.kind is ActionKind.STOP and action.ok
+        if stopped and known is not None and all(run.stop is None for run in known.runs):
+            yield Violation("I7", "a stop was answered, and never committed", action.campaign_id)
 
 
 def _claimed_after_stop(record: CampaignRecord, run: Run) -> Iterator[Violation]:
@@ -133,8 +131,8 @@ def check_opt_outs(history: History, records: Mapping[str, CampaignRecord]) -> I
         opt_outs[opt_out.channel, opt_out.recipient.casefold()].append(opt_out)
     if not opt_outs:
         return
-    allowed = _allowed_seconds(history.bounds)
     for acceptance in history.acceptances:
+        allowed = _allowed_seconds(history.bounds, acceptance.channel)
         for opt_out in opt_outs.get((acceptance.channel, acceptance.recipient.casefold()), ()):
             if _holds(opt_out, acceptance.arrived_time, allowed):
                 late = acceptance.arrived_time - opt_out.committed_time
@@ -168,6 +166,7 @@ def _holds(opt_out: OptedOut, time: float, allowed_seconds: float) -> bool:
     return time > opt_out.committed_time + allowed_seconds and not ended
 
 
-def _allowed_seconds(bounds: Bounds) -> float:
+def _allowed_seconds(bounds: Bounds, channel: Channel) -> float:
     """From a claim's beginning until what it permitted has arrived."""
-    return bounds.send_window_seconds + bounds.hold_seconds + ARRIVAL_SECONDS_MAX
+    upload_seconds = bounds.email_upload_seconds if channel is Channel.EMAIL else 0.0
+    return bounds.send_window_seconds + upload_seconds + bounds.hold_seconds + ARRIVAL_SECONDS_MAX

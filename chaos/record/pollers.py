@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from chaos.history import History
 from chaos.wire import campaign_seen
@@ -34,4 +36,8 @@ async def poll_lists(client: OutreachClient, history: History) -> None:
             page = await client.list_campaigns()
         except CallError:
             continue
-        history.seen += [campaign_seen(campaign, "list") for campaign in page.campaigns]
+        # One statement's view, so one time: what was so in it was so at once.
+        now = time.time()
+        history.seen += [
+            replace(campaign_seen(campaign, "list"), time=now) for campaign in page.campaigns
+        ]
