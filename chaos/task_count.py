@@ -32,7 +32,7 @@ def count_tasks(control_dir: Path) -> None:
     def run(main: Coroutine[Any, Any, T], **options: Any) -> T:
         return plain_run(counting_tasks(main, control_dir / _FILE_NAME), **options)
 
-    uvloop.run = run  # type: ignore[assignment]
+    uvloop.run = run
 
 
 async def counting_tasks(main: Coroutine[Any, Any, T], path: Path) -> T:

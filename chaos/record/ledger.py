@@ -13,12 +13,10 @@ from outreach.vocabulary import Channel
 async def read_ledger(sandbox: SandboxClient, token_key: TokenKey) -> list[Acceptance]:
     """Every acceptance, each channel's in its order."""
     accepted = [
-        acceptance_of(Channel.SMS, row, token_key)
-        async for row in sandbox.ledger_messages()
+        acceptance_of(Channel.SMS, row, token_key) async for row in sandbox.ledger_messages()
     ]
     accepted += [
-        acceptance_of(Channel.EMAIL, row, token_key)
-        async for row in sandbox.ledger_emails()
+        acceptance_of(Channel.EMAIL, row, token_key) async for row in sandbox.ledger_emails()
     ]
     return accepted
 

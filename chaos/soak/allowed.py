@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chaos.bounds import in_flight, largest_claim
 from chaos.history import Bounds, History
-from chaos.record.ledger import largest_request
 from chaos.soak.disturbance import Injected
 
 
@@ -19,18 +19,17 @@ def bounds_of(
 
     Args:
         injected: the faults since the campaign began.
-        history: of the campaign, with all that was accepted of it.
-        unanswered: calls that the provider answered with a fault of its own meanwhile.
+        history: of the campaign, with what the database holds.
+        unanswered: calls that the provider answered with a fault of its own meanwhile, and took
+            nothing.
         send_window_seconds: of a claim.
     """
-    faults = [one.fault for one in injected]
-    calls = sum(fault.unsent_max for fault in faults)
-    # A call carries one SMS, or as many emails as the largest request had.
-    messages = largest_request(history.acceptances) if calls + unanswered else 1
+    hit = sum(in_flight(history, one.done) for one in injected if one.fault.unsent_max)
+    # A call carries one SMS, or at most as many emails as the largest claim.
+    by_provider = unanswered * largest_claim(history) if unanswered else 0
     return Bounds(
         send_window_seconds=send_window_seconds,
-        hold_seconds=sum(fault.hold_seconds for fault in faults),
-        unsent_unconfirmed_max=(calls + unanswered) * messages,
-        refusals_lost_max=calls,
-        receipts_may_be_lost=any(fault.receipts_lost for fault in faults),
+        hold_seconds=sum(one.fault.hold_seconds for one in injected),
+        unsent_unconfirmed_max=hit + by_provider,
+        receipts_may_be_lost=any(one.fault.receipts_lost for one in injected),
     )

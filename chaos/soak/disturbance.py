@@ -1,8 +1,9 @@
 """The faults of a soak: one a minute, of every kind in turn, and never such that would hide a leak.
 
 A process that is killed begins anew, and so does its memory. So the first replica of each service
-is never killed: faults stop it, cut it off and hold its links, but it lives from the beginning of
-the soak to its end. Kills hit the others, PostgreSQL and NATS.
+is never killed: faults stop it, cut it off, hold its links and turn its clock, but it lives from the
+beginning of the soak to its end. Kills and crashes hit the other replicas, PostgreSQL, NATS and the
+sandbox; what would end every process (`LEFT_OUT`) is left to chaos runs.
 """
 
 from __future__ import annotations
@@ -12,16 +13,46 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from chaos.faults import FAULTS, Fault, FaultKind, Topology
 from chaos.history import FaultDone
 from chaos.stack import ChaosStack
 
-#: These end processes that have to live, or need knobs that a soak has not.
-LEFT_OUT = frozenset({"kill-all", "rolling-restart"})
-#: Kinds that end a process; all others leave it alive.
-_ENDING = ("kill-", "crash-at")
-_DRAWS_MAX = 100
+#: Kinds that end every process.
+LEFT_OUT: Final = frozenset({"kill-all", "rolling-restart"})
+#: How the names of kinds begin that end a process, or may.
+_ENDING: Final = ("kill-", "crash-at:")
+
+
+class Mortals(Topology):
+    """Of a topology those processes that may be ended: all but the first of each service."""
+
+    @classmethod
+    def of(cls, topology: Topology) -> Mortals:
+        """Those of a topology with two replicas of each service, or more."""
+        return cls(
+            campaign_replicas=topology.campaign_replicas,
+            sender_replicas=topology.sender_replicas,
+            email_sender_replicas=topology.email_sender_replicas,
+            export_replicas=topology.export_replicas,
+        )
+
+    @property
+    def campaigns(self) -> tuple[str, ...]:
+        return super().campaigns[1:]
+
+    @property
+    def sms_senders(self) -> tuple[str, ...]:
+        return super().sms_senders[1:]
+
+    @property
+    def email_senders(self) -> tuple[str, ...]:
+        return super().email_senders[1:]
+
+    @property
+    def exports(self) -> tuple[str, ...]:
+        return super().exports[1:]
 
 
 @dataclass(frozen=True)
@@ -32,26 +63,16 @@ class Injected:
     done: FaultDone
 
 
-def ends_a_long_life(fault: Fault) -> bool:
-    """Whether it ends the process of a service that has to live."""
-    return fault.kind.startswith(_ENDING) and fault.target.endswith("-1")
-
-
-def kinds_in_turn(kinds: Mapping[str, FaultKind], chance: random.Random) -> Iterator[FaultKind]:
-    """Every kind once in each round, in an order of its own."""
+def faults_in_turn(
+    kinds: Mapping[str, FaultKind], topology: Topology, chance: random.Random
+) -> Iterator[Fault]:
+    """A fault of every kind once in each round, in an order of its own, for ever."""
     names = sorted(kinds.keys() - LEFT_OUT)
     while True:
         chance.shuffle(names)
-        yield from (kinds[name] for name in names)
-
-
-def draw(kind: FaultKind, chance: random.Random, topology: Topology) -> Fault | None:
-    """A fault of the kind that ends no long life; None: it has none."""
-    for _ in range(_DRAWS_MAX):
-        fault = kind.draw(chance, topology)
-        if not ends_a_long_life(fault):
-            return fault
-    return None
+        for name in names:
+            hit = Mortals.of(topology) if name.startswith(_ENDING) else topology
+            yield kinds[name].draw(chance, hit)
 
 
 class Disturbance:
@@ -67,12 +88,7 @@ class Disturbance:
     async def run(self, every_seconds: float, seconds: float) -> None:
         """Begin a fault every so often for so long; the first one comes after one interval."""
         begun = time.monotonic()
-        turn = 0
-        for kind in kinds_in_turn(FAULTS, self._chance):
-            fault = draw(kind, self._chance, self._topology)
-            if fault is None:
-                continue
-            turn += 1
+        for turn, fault in enumerate(faults_in_turn(FAULTS, self._topology, self._chance), 1):
             if turn * every_seconds >= seconds:
                 return
             await asyncio.sleep(begun + turn * every_seconds - time.monotonic())
