@@ -16,6 +16,7 @@ from chaos.soak.options import SoakOptions, stack_options
 from chaos.soak.report import Growth, growths, memory_lines, other_lines, warm_up_seconds
 from chaos.soak.soak import Soak
 from chaos.stack import ChaosStack
+from outreach.logs import configure_logs
 
 _VIOLATIONS_SHOWN_MAX = 50
 
@@ -36,6 +37,8 @@ def main(arguments: argparse.Namespace) -> int:
     directory = arguments.directory or Path(tempfile.gettempdir(), f"outreach-soak-{os.getpid()}")
     # PostgreSQL may run as another user, who has to get there.
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    # What the clients here meet with is a fault's doing.
+    configure_logs(level="CRITICAL", service="soak")
     options = SoakOptions(
         seconds=arguments.minutes * 60,
         rate=arguments.rate,

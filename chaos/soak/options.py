@@ -82,8 +82,9 @@ def stack_options(options: SoakOptions) -> ChaosOptions:
         "EMAIL_TIMED_OUT_AFTER_SECONDS": 40,
         "SENDER_SMS_REQUEST_SECONDS_MAX": 5,
         "SENDER_EMAIL_REQUEST_SECONDS_MAX": 10,
-        "RETENTION_DELETE_AFTER_DAYS": 0.005,
-        "CHANGE_LOG_KEPT_SECONDS": 180,
+        "RETENTION_DELETE_AFTER_DAYS": 0.007,
+        # A campaign is checked a minute or two after its end, and needs its log for that.
+        "CHANGE_LOG_KEPT_SECONDS": 400,
         "BOOTSTRAP_SEGMENTS_PER_SECOND_MAX": pace,
         "BOOTSTRAP_EMAILS_PER_SECOND_MAX": pace,
     }
