@@ -70,7 +70,7 @@ class SoakOptions:
     )
 
 
-def stack_options(options: SoakOptions) -> ChaosOptions:
+def stack_options(options: SoakOptions, data_dir: Path) -> ChaosOptions:
     """Two replicas of everything, timers so short that a campaign ends in a minute, and old data removed."""
     pace = round(options.rate / len(Channel) * PACE_SHARE)
     settings = {
@@ -97,6 +97,6 @@ def stack_options(options: SoakOptions) -> ChaosOptions:
         seed=f"soak-{options.seed}",
         knobs=_KNOBS,
         settings={f"OUTREACH_{name}": str(value) for name, value in settings.items()},
-        data_dir=options.directory / "stack",
+        data_dir=data_dir,
         durable=True,
     )
