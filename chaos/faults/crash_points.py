@@ -12,9 +12,12 @@ from chaos.crashes import ARMABLE
 from chaos.faults.fault import Fault, FaultKind, Topology, calls_max
 from chaos.stack import ChaosStack
 
-#: Points that are reached now and then only get so much time; what is reached often is hit later than at its first.
-_NTH_MAX: Final = 5
-_SECONDS_MAX: Final = 8.0
+#: A point is hit in the middle of a run, not always at its first time: of what is reached for each message, and of
+#: what is reached for many at a time.
+_NTH_OF_MESSAGES_MAX: Final = 200
+_NTH_MAX: Final = 3
+_EACH_MESSAGE: Final = ("request-", "webhook-")
+_SECONDS_MAX: Final = 10.0
 _POLL_SECONDS: Final = 0.02
 #: Reached once in a run, or not at all.
 _RARE: Final = (
@@ -79,7 +82,8 @@ def _kind(point: str) -> FaultKind:
         killed_first = ""
         if point.startswith(_AFTER_A_DEATH):
             killed_first = random.choice(processes if service == "sender" else topology.senders)
-        nth = 1 if point.startswith(_RARE) else random.randint(1, _NTH_MAX)
+        nth_max = _NTH_OF_MESSAGES_MAX if point.startswith(_EACH_MESSAGE) else _NTH_MAX
+        nth = 1 if point.startswith(_RARE) else random.randint(1, nth_max)
         return Crashed(
             kind=kind,
             target=service if service == "campaign" else processes[0].rstrip("0123456789-"),
