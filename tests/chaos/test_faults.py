@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import aiohttp
 import asyncpg
 import orjson
 import pytest
@@ -106,6 +107,38 @@ async def in_store(stack: ChaosStack) -> set[str]:
     return found
 
 
+async def test_a_crash_point_ends_the_process_there_and_jobs_come_again(
+    stack: ChaosStack, client: OutreachClient, sandbox: SandboxClient
+) -> None:
+    """A sender dies with the first answer in its memory; then every job of the run is published again."""
+    history = History(client, sandbox, Knobs(latency_ms=20), recipients(301, 200))
+    history.in_doubt_max = 100
+    await history.prepare()
+    crash = Crashed(
+        kind="crash-at:request-answered",
+        target="sender-sms",
+        processes=("sender-sms-1",),
+        crash=Crash("request-answered", 50),
+    )
+    injecting = await begun(crash, stack)
+    await history.run()
+    await injecting
+    assert stack.crashes == [("sender-sms-1", "request-answered")]
+    died = [
+        event.returncode
+        for event in stack.local.supervisor.events
+        if (event.name, event.kind) == ("sender-sms-1", EventKind.DIED)
+    ]
+    assert died == [-signal.SIGKILL]
+    await history.end()
+    jobs = len(stack.published_jobs)
+    assert jobs > 0
+    await JobsRedelivered(kind="jobs-redelivered", target="nats", rounds=1, seed=1).inject(stack)
+    await eventually(lambda: len(stack.published_jobs) > jobs)
+    await history.end()
+    assert (await sandbox.ledger())["attempts_accepted_more_than_once"] == 0
+
+
 async def test_a_killed_process_is_another_one(stack: ChaosStack) -> None:
     before = stack.local.supervisor.pid("export-1")
     await Killed(kind="kill-export", target="export-1").inject(stack)
@@ -159,12 +192,6 @@ async def test_a_stalled_link_holds_a_call_and_then_answers_it(
         ),
         Trickle(kind="link-trickle", target="campaign-1 to postgres", seconds=0.5, chunk_bytes=7),
         Refuse(kind="link-refuse", target="client to campaign-1", seconds=0.5),
-        HalfOpen(
-            kind="link-half-open",
-            target="campaign-1 to postgres",
-            seconds=0.5,
-            gone=Direction.UP,
-        ),
     ],
     ids=lambda fault: fault.kind,
 )
@@ -176,6 +203,26 @@ async def test_a_client_comes_through_a_link_s_fault(
     await injecting
     assert (await call).version
     assert (await client.get_disclaimer()).version
+
+
+async def test_a_sender_finds_out_by_itself_that_nats_has_forgotten_it(stack: ChaosStack) -> None:
+    async def is_known() -> bool:
+        url = f"http://127.0.0.1:{stack.local.nats.monitoring_port}/connz"
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
+            connections = (await answer.json())["connections"]
+        return "sender_sms" in {connection["name"] for connection in connections}
+
+    async def is_forgotten() -> bool:
+        return not await is_known()
+
+    assert await is_known()
+    half_open = HalfOpen(
+        kind="link-half-open", target="sender-sms-1 to nats", seconds=0.5, gone=Direction.UP
+    )
+    injecting = await begun(half_open, stack)
+    await eventually(is_forgotten)
+    await injecting
+    await eventually(is_known, 30, "the sender has connected again")
 
 
 async def test_a_wiped_store_is_empty(stack: ChaosStack) -> None:
@@ -266,35 +313,3 @@ async def test_a_provider_s_outage_ends(stack: ChaosStack, sandbox: SandboxClien
     await eventually(is_out)
     await injecting
     assert await status() == (0, 0)
-
-
-async def test_a_crash_point_ends_the_process_there_and_jobs_come_again(
-    stack: ChaosStack, client: OutreachClient, sandbox: SandboxClient
-) -> None:
-    """A sender dies with the first answer in its memory; then every job of the run is published again."""
-    history = History(client, sandbox, Knobs(latency_ms=20), recipients(301, 200))
-    history.in_doubt_max = 100
-    await history.prepare()
-    crash = Crashed(
-        kind="crash-at:request-answered",
-        target="sender-sms",
-        processes=("sender-sms-1",),
-        crash=Crash("request-answered", 50),
-    )
-    injecting = await begun(crash, stack)
-    await history.run()
-    await injecting
-    assert stack.crashes == [("sender-sms-1", "request-answered")]
-    died = [
-        event.returncode
-        for event in stack.local.supervisor.events
-        if (event.name, event.kind) == ("sender-sms-1", EventKind.DIED)
-    ]
-    assert died == [-signal.SIGKILL]
-    await history.end()
-    jobs = len(stack.published_jobs)
-    assert jobs > 0
-    await JobsRedelivered(kind="jobs-redelivered", target="nats", rounds=1, seed=1).inject(stack)
-    await eventually(lambda: len(stack.published_jobs) > jobs)
-    await history.end()
-    assert (await sandbox.ledger())["attempts_accepted_more_than_once"] == 0
