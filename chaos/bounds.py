@@ -10,6 +10,10 @@ from chaos.history import Bounds, FaultDone, History
 from chaos.plan import Plan
 from outreach.vocabulary import Channel, MessageStatus
 
+#: Of a service; measured: 110 MB at most.
+RSS_BYTES_MAX = 250_000_000
+#: Stored while nobody commits them: all callbacks of a message and their doubles, and a job now and then.
+WEBHOOKS_A_MESSAGE_MAX = 16
 #: A commit's time is that of its transaction's beginning.
 _COMMIT_SECONDS_MAX = 1.0
 #: Answers of the provider to requests of which it has taken nothing, and that leave that open.
@@ -54,6 +58,8 @@ def bounds_of(
         hold_seconds=plan.hold_seconds,
         unsent_unconfirmed_max=hit + by_provider,
         receipts_may_be_lost=any(fault.receipts_lost for fault, _ in injected),
+        rss_bytes_max=dict.fromkeys(plan.topology.services, RSS_BYTES_MAX),
+        jetstream_messages_max=WEBHOOKS_A_MESSAGE_MAX * sum(one.messages for one in plan.campaigns),
     )
 
 
