@@ -7,8 +7,8 @@ in.
 
 _CUT = 0.7
 
-#: So many requests one after the other without a word on what became of them: the provider has an outage.
-OUTAGE_REQUESTS = 5
+#: So many messages one after the other without a word on what became of them: the provider has an outage.
+OUTAGE_MESSAGES = 5
 REST_SECONDS_MIN = 0.5
 REST_SECONDS_MAX = 10.0
 
@@ -68,8 +68,8 @@ class OutageRests:
     """When to let an account rest because the provider does not say what it does with requests.
 
     Whatever is sent in an outage (5xx, time-outs) may have arrived or not, and is never sent again. So
-    an outage must cost the requests that were under way, and then one now and then that finds out
-    whether it is over.
+    an outage must cost the requests that were under way, and then a message now and then that finds
+    out whether it is over.
     """
 
     __slots__ = ("_in_doubt", "_rest_seconds", "_rested_time")
@@ -83,15 +83,20 @@ class OutageRests:
         self._in_doubt = 0
         self._rest_seconds = REST_SECONDS_MIN
 
-    def on_unknown(self, *, begun_seconds: float, now_seconds: float) -> float:
+    @property
+    def in_outage(self) -> bool:
+        """Whether the next request is to find out if it is over."""
+        return self._in_doubt >= OUTAGE_MESSAGES
+
+    def on_unknown(self, messages: int, *, begun_seconds: float, now_seconds: float) -> float:
         """Nobody knows what became of a request. How long to rest now; 0: not at all.
 
         Requests that began before the latest rest say nothing new.
         """
         if begun_seconds <= self._rested_time:
             return 0.0
-        self._in_doubt += 1
-        if self._in_doubt < OUTAGE_REQUESTS:
+        self._in_doubt += messages
+        if not self.in_outage:
             return 0.0
         rest_seconds = self._rest_seconds
         self._rest_seconds = min(REST_SECONDS_MAX, rest_seconds * 2)

@@ -142,6 +142,14 @@ class Lane(Generic[PreparedT]):
         """How long the provider takes nothing of the account; 0: it does."""
         return max(0.0, self._blocked_until - time.monotonic())
 
+    def next_parcel(self) -> _Parcel[PreparedT]:
+        """What goes into the next request: in an outage one message, which is in doubt if it goes on."""
+        parcel = self.ready.popleft()
+        if self.outage.in_outage and len(parcel.messages) > 1:
+            self.ready.appendleft(_Parcel(parcel.claim, parcel.messages[1:]))
+            parcel = _Parcel(parcel.claim, parcel.messages[:1])
+        return parcel
+
     def block(self, seconds: float) -> float:
         """The provider takes nothing for so long. Returns when that ends, on `time.monotonic`."""
         self._blocked_until = max(self._blocked_until, time.monotonic() + seconds)
@@ -305,7 +313,7 @@ class Slots(Generic[PreparedT]):
                 self._idle.append(idle)
                 await idle
                 continue
-            parcel = lane.ready.popleft()
+            parcel = lane.next_parcel()
             lane.sending += 1
             lane.taken()
             try:
@@ -328,7 +336,7 @@ class Slots(Generic[PreparedT]):
         reached("request-answered")
         if type(answer) is Answered:
             if all(outcome.outcome is Outcome.UNKNOWN for outcome in answer.outcomes):
-                self._rest_in_outage(lane, begun_seconds)
+                self._rest_in_outage(lane, len(parcel.messages), begun_seconds)
             else:
                 lane.outage.on_known()
                 lane.pacing.on_answer(at_limit=at_limit)
@@ -361,10 +369,12 @@ class Slots(Generic[PreparedT]):
             self._slow_down(lane, answer, begun_seconds)
         self._try_later(lane, parcel, blocked_seconds)
 
-    def _rest_in_outage(self, lane: Lane[PreparedT], begun_seconds: float) -> None:
-        """After several requests of which nobody knows what became: rest, then try with one."""
+    def _rest_in_outage(self, lane: Lane[PreparedT], messages: int, begun_seconds: float) -> None:
+        """Nobody knows what became of a request; after several messages rest, then try with one."""
         now_seconds = time.monotonic()
-        rest_seconds = lane.outage.on_unknown(begun_seconds=begun_seconds, now_seconds=now_seconds)
+        rest_seconds = lane.outage.on_unknown(
+            messages, begun_seconds=begun_seconds, now_seconds=now_seconds
+        )
         if rest_seconds:
             _log.warning("provider_outage", rest_seconds=rest_seconds)
             lane.pacing.on_outage(now_seconds=now_seconds)

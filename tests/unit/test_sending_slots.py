@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.journal import AttemptKey, Journal, read_journal
 from outreach.sending.outcomes import Answer, Answered, AttemptOutcome, NotSent, Throttled
-from outreach.sending.pacing import OUTAGE_REQUESTS
+from outreach.sending.pacing import OUTAGE_MESSAGES
 from outreach.sending.provider import WindowOver
 from outreach.sending.slots import Claim, Slots
 from outreach.vocabulary import Channel, Outcome
@@ -26,7 +26,7 @@ class SlowProvider:
     """Takes so long for a connection before it begins; refuses none."""
 
     channel = Channel.SMS
-    messages_per_request_max = 1
+    messages_per_request_max: int = 1
 
     def __init__(self, journal: Journal) -> None:
         self.connect_seconds = 0.0
@@ -60,22 +60,26 @@ class SlowProvider:
         messages: Sequence[delivery_pb2.ClaimedMessage],
         begin: Callable[[], None],
     ) -> Answer:
-        (message,) = messages
         self.starts += 1
         await asyncio.sleep(self.connect_seconds)
         try:
             begin()
         except WindowOver:
             return NotSent("WindowOver")
-        key = (CAMPAIGN.bytes, message.number, message.attempt)
+        key = (CAMPAIGN.bytes, messages[0].number, messages[0].attempt)
         self.begun_in_journal.append(key in self.journaled())
         if self.throttled:
             self.throttled -= 1
             return Throttled()
-        self.sent.append(message.number)
+        self.sent += [message.number for message in messages]
         if self.fault is not None:
             raise self.fault
-        return Answered([AttemptOutcome(message.number, message.attempt, Outcome.ACCEPTED)])
+        return Answered(
+            [
+                AttemptOutcome(message.number, message.attempt, Outcome.ACCEPTED)
+                for message in messages
+            ]
+        )
 
 
 class Rig:
@@ -85,7 +89,7 @@ class Rig:
         self._slots = slots
         self._index = index
 
-    def claim(self, number: int, *, window_seconds: float) -> None:
+    def claim(self, *numbers: int, window_seconds: float) -> None:
         def settle(outcomes: Sequence[AttemptOutcome]) -> None:
             for outcome in outcomes:
                 assert outcome.number not in self.outcomes, "settled once"
@@ -100,15 +104,16 @@ class Rig:
             refuse=lambda refusal: None,
             is_over=lambda: False,
         )
-        message = delivery_pb2.ClaimedMessage(number=number, attempt=1)
-        self._slots.submit(self._slots.lane(UUID(int=1)), claim, [message])
+        messages = [delivery_pb2.ClaimedMessage(number=number, attempt=1) for number in numbers]
+        self._slots.submit(self._slots.lane(UUID(int=1)), claim, messages)
 
 
 @asynccontextmanager
-async def slots_rig(directory: Path) -> AsyncIterator[Rig]:
+async def slots_rig(directory: Path, messages_per_request_max: int = 1) -> AsyncIterator[Rig]:
     journal = Journal(directory)
     index = journal.open_instance(uuid4())
     provider = SlowProvider(journal)
+    provider.messages_per_request_max = messages_per_request_max
     slots = Slots(provider, journal, slots_max=SLOTS, concurrency_start=SLOTS)
     running = asyncio.create_task(slots.run())
     try:
@@ -176,10 +181,24 @@ async def test_an_outage_costs_what_was_under_way_and_a_try_now_and_then(tmp_pat
         rig.provider.fault = KeyError("a fault")
         for number in range(1, 101):
             rig.claim(number, window_seconds=60)
-        await eventually(lambda: rig.provider.starts > OUTAGE_REQUESTS + SLOTS, 10, "a try")
+        await eventually(lambda: rig.provider.starts > OUTAGE_MESSAGES + SLOTS, 10, "a try")
         in_doubt = rig.provider.starts
-        assert in_doubt <= OUTAGE_REQUESTS + SLOTS + 1
+        assert in_doubt <= OUTAGE_MESSAGES + SLOTS + 1
         rig.provider.fault = None
         await eventually(lambda: len(rig.outcomes) == 100, 20, "settled")
         unknown = [one for one in rig.outcomes.values() if one is Outcome.UNKNOWN]
         assert len(unknown) <= in_doubt + 1
+
+
+async def test_in_an_outage_a_large_request_is_tried_with_one_message(tmp_path: Path) -> None:
+    async with slots_rig(tmp_path, messages_per_request_max=100) as rig:
+        rig.provider.fault = KeyError("a fault")
+        rig.claim(*range(1, 101), window_seconds=60)
+        await eventually(lambda: len(rig.outcomes) == 100, 10, "the first request")
+        rig.claim(*range(101, 201), window_seconds=60)
+        await eventually(lambda: len(rig.outcomes) > 100, 10, "a try")
+        rig.provider.fault = None
+        await eventually(lambda: len(rig.outcomes) == 200, 20, "settled")
+        unknown = [number for number, one in rig.outcomes.items() if one is Outcome.UNKNOWN]
+        assert {*range(1, 101)} <= {*unknown}
+        assert len(unknown) <= 100 + 2
