@@ -65,8 +65,7 @@ async def _erase_in(
             if not numbers:
                 break
             messages = await store.erase_messages(connection, locked, numbers)
-        if messages.revision is not None:
-            await wakeups.campaign_changed(locked.organisation_id, campaign.id, messages.revision)
+        await wakeups.campaign_changed(locked.organisation_id, campaign.id, messages.revision)
         contacts += len(numbers)
         opted_out += messages.opted_out
         under_way += messages.under_way
