@@ -207,9 +207,24 @@ async def test_an_upload_without_the_person_stays(service: Service) -> None:
 def test_a_person_is_found_across_the_pieces_of_a_file(size: int) -> None:
     data = "\ufeffémail;näme\nAda@Example.com;x\n".encode("utf-16-le")
     for sought, expected in (("ada@example.com", True), ("da@example.com", False)):
-        search = usecase._Search("utf-16-le", sought)
+        search = usecase._Search("utf-16-le", {sought})
         pieces = [data[start : start + size] for start in range(0, len(data), size)]
         assert any(map(search.finds, pieces)) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["José@Bücher.example", "jose\u0301@bu\u0308cher.example", "josé@xn--bcher-kva.example"],
+)
+async def test_a_person_is_found_in_a_file_however_the_address_is_written(
+    service: Service, written: str
+) -> None:
+    """As an import would take it for the same recipient."""
+    tenant = await service.tenant(channels=[EMAIL])
+    campaign = await tenant.create(channel=int(EMAIL), sms=None)
+    await _upload(service, tenant, campaign.id, f"email,name\n{written},Joe\n")
+    await erase(tenant, "José@bücher.example", EMAIL)
+    assert await service.pool.fetchval("SELECT count(*) FROM upload") == 0
 
 
 async def test_erase_during_a_run(service: Service) -> None:
