@@ -201,6 +201,20 @@ async def test_a_repeated_or_late_report_changes_nothing(delivery: Delivery) -> 
     await assert_exact(delivery.pool, campaign.campaign_id)
 
 
+async def test_an_id_that_comes_late_is_a_revision_too(delivery: Delivery) -> None:
+    """An export of the campaign that was cut before is not gone on with after."""
+    campaign = await running_campaign(delivery.pool, 1)
+    await delivery.claim(campaign, 1)
+    await delivery.report(campaign, report(1, pb.OUTCOME_DELIVERED))
+    ended = await campaign_row(delivery.pool, campaign.campaign_id)
+    for _ in range(2):  # told again it changes nothing
+        await delivery.report(campaign, accepted(1))
+        row = await campaign_row(delivery.pool, campaign.campaign_id)
+        assert row["revision"] == ended["revision"] + 1
+        assert (row["status"], row["end_time"]) == (ended["status"], ended["end_time"])
+    await assert_exact(delivery.pool, campaign.campaign_id)
+
+
 async def test_texts_and_numbers_that_the_store_refuses_do_not_hold_up_the_batch(
     delivery: Delivery,
 ) -> None:

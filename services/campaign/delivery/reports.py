@@ -153,9 +153,9 @@ class Reports:
                 _EDGES[campaign.channel],
                 [min(item.segments, 1_000) for _, _, _, item in known],
             )
-            moves = moves_of(rows)
-            if moves:
-                revision = await record_changes(connection, campaign, moves)
+            # Also where only an id or the segments came: each change of messages is a revision.
+            if rows:
+                revision = await record_changes(connection, campaign, moves_of(rows))
         if opted_out:
             await connection.execute(
                 QUERIES["suppress_contacts"],
