@@ -27,6 +27,9 @@ from outreach.organisations import organisation_id
 from outreach.rpc.health_check import serving
 from outreach.sending.attempt_token import TokenKey
 
+Route = Callable[[str, str, int], int]
+"""The port at which a process (or `client`) finds another: given both names, and where that one listens."""
+
 _HOST = "127.0.0.1"
 _ORGANISATION_NAME = "Example organisation"
 # Made up, in Twilio's form; only the sandbox knows this account.
@@ -55,6 +58,10 @@ class StackOptions:
         emails_per_second_max: its pace of email; None: as fast as the sandbox takes it.
         durable: False lets PostgreSQL lose its last commits in a crash, and be faster.
         restart: start a process again that dies.
+        process_settings: environment for one process, by its name.
+        launcher: a module that is run with a service's module as its argument, and runs that.
+        route: leads processes to each other through something in between, a proxy.
+        own_servers: PostgreSQL and NATS are embedded, whatever the environment says.
         on_event: called when a process starts, gets healthy, dies or stops.
     """
 
@@ -71,6 +78,10 @@ class StackOptions:
     emails_per_second_max: int | None = None
     durable: bool = True
     restart: bool = True
+    process_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    launcher: str | None = None
+    route: Route | None = None
+    own_servers: bool = False
     on_event: Callable[[ProcessEvent], None] | None = None
 
 
@@ -200,30 +211,45 @@ class LocalStack:
         self._ports = ports.take(
             [*servers, *campaigns, *internals, *senders, *email_senders, *exports]
         )
-        self.addresses = [f"{_HOST}:{self._ports[name]}" for name in campaigns]
-        self._internal_addresses = [f"{_HOST}:{self._ports[name]}" for name in internals]
-        self.webhook_urls = [f"http://{_HOST}:{self._ports[name]}" for name in senders]
-        self.email_urls = [f"http://{_HOST}:{self._ports[name]}" for name in email_senders]
-        self.export_addresses = [f"{_HOST}:{self._ports[name]}" for name in exports]
+        self._campaigns = campaigns
+        self.addresses = [self._address("client", name) for name in campaigns]
+        self.webhook_urls = [f"http://{self._address('sandbox', name)}" for name in senders]
+        self.email_urls = [f"http://{self._address('sandbox', name)}" for name in email_senders]
+        self.export_addresses = [self._address("client", name) for name in exports]
         self.sandbox_url = f"http://{_HOST}:{self._ports['sandbox']}"
+
+    def _address(self, source: str, target: str, listener: str = "") -> str:
+        """Where `source` finds `target`, or that `listener` of it."""
+        port, route = self._ports[listener or target], self.options.route
+        return f"{_HOST}:{port if route is None else route(source, target, port)}"
+
+    def _url(self, source: str, target: str, url: str) -> str:
+        """The URL of a server, as `source` finds it."""
+        if self.options.route is None or target not in self._embedded:
+            return url
+        parts = urlsplit(url)
+        login, at, _ = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{login}{at}{self._address(source, target)}").geturl()
 
     def _server_specs(self) -> list[ProcessSpec]:
         """PostgreSQL and NATS, those that are not given by the environment."""
         specs = []
-        self.postgres_dsn = os.environ.get("OUTREACH_POSTGRES_DSN", "")
+        given: Mapping[str, str] = {} if self.options.own_servers else os.environ
+        self.postgres_dsn = given.get("OUTREACH_POSTGRES_DSN", "")
         if not self.postgres_dsn:
             self.postgres = EmbeddedPostgres(
                 self.data_dir / "postgres", self._ports["postgres"], durable=self.options.durable
             )
             self.postgres_dsn = self.postgres.dsn
             specs.append(self.postgres.process_spec(stage=0))
-        self.nats_url = os.environ.get("OUTREACH_NATS_URL", "")
+        self.nats_url = given.get("OUTREACH_NATS_URL", "")
         if not self.nats_url:
             self.nats = EmbeddedNats(
                 self.data_dir / "nats", self._ports["nats"], self._ports["nats-monitoring"]
             )
             self.nats_url = self.nats.url
             specs.append(self.nats.process_spec(stage=0))
+        self._embedded = {spec.name for spec in specs}
         return specs
 
     def _sandbox_spec(self) -> ProcessSpec:
@@ -275,12 +301,12 @@ class LocalStack:
     def _sender_sms_spec(self, index: int) -> ProcessSpec:
         name = f"sender-sms-{index + 1}"
         env = {
-            **self._sending_env(index),
+            **self._sending_env(name, index),
             "OUTREACH_SENDER_SMS_HTTP_HOST": _HOST,
             "OUTREACH_SENDER_SMS_HTTP_PORT": str(self._ports[name]),
             "OUTREACH_SENDER_SMS_WEBHOOK_URL": self.webhook_urls[index],
             "OUTREACH_SENDER_JOURNAL_DIR": str(_made(self.data_dir / "sender-journal")),
-            "OUTREACH_TWILIO_API_URL": self.sandbox_url,
+            "OUTREACH_TWILIO_API_URL": f"http://{self._address(name, 'sandbox')}",
         }
         healthy = _http_check(self._ports[name])
         return self._service_spec(name, "services.sender_sms", env, healthy, stage=2)
@@ -288,19 +314,19 @@ class LocalStack:
     def _sender_email_spec(self, index: int) -> ProcessSpec:
         name = f"sender-email-{index + 1}"
         env = {
-            **self._sending_env(index),
+            **self._sending_env(name, index),
             "OUTREACH_SENDER_EMAIL_HTTP_HOST": _HOST,
             "OUTREACH_SENDER_EMAIL_HTTP_PORT": str(self._ports[name]),
             "OUTREACH_SENDER_EMAIL_PUBLIC_URL": self.email_urls[index],
             "OUTREACH_SENDER_JOURNAL_DIR": str(_made(self.data_dir / "sender-email-journal")),
-            "OUTREACH_SENDGRID_API_URL": self.sandbox_url,
+            "OUTREACH_SENDGRID_API_URL": f"http://{self._address(name, 'sandbox')}",
         }
         healthy = _http_check(self._ports[name])
         return self._service_spec(name, "services.sender_email", env, healthy, stage=2)
 
     def _export_spec(self, index: int) -> ProcessSpec:
         name = f"export-{index + 1}"
-        owner = urlsplit(self.postgres_dsn)
+        owner = urlsplit(self._url(name, "postgres", self.postgres_dsn))
         login = f"outreach_export:{self._secrets.export_role_password}"
         env = {
             "OUTREACH_EXPORT_GRPC_HOST": _HOST,
@@ -309,14 +335,17 @@ class LocalStack:
                 netloc=f"{login}@{owner.netloc.rpartition('@')[2]}"
             ).geturl(),
         }
-        healthy = _grpc_check(self.export_addresses[index])
+        healthy = _grpc_check(f"{_HOST}:{self._ports[name]}")
         return self._service_spec(name, "services.export", env, healthy, stage=2)
 
-    def _sending_env(self, index: int) -> dict[str, str]:
-        """What every sender needs."""
-        internal = self._internal_addresses[index % len(self._internal_addresses)]
+    def _sending_env(self, name: str, index: int) -> dict[str, str]:
+        """What every sender needs. Each begins with another replica of the campaign service."""
+        turn = index % len(self._campaigns)
+        replicas = [*self._campaigns[turn:], *self._campaigns[:turn]]
+        internal = [self._address(name, replica, f"{replica}-internal") for replica in replicas]
         return {
-            "OUTREACH_CAMPAIGN_INTERNAL_ADDRESS": internal,
+            # gRPC's form of several addresses of one service: the next one when one does not answer.
+            "OUTREACH_CAMPAIGN_INTERNAL_ADDRESS": f"ipv4:{','.join(internal)}",
             "OUTREACH_ATTEMPT_TOKEN_KEY": self._secrets.attempt_token_key,
         }
 
@@ -330,14 +359,17 @@ class LocalStack:
         stage: int,
     ) -> ProcessSpec:
         shared = {
-            "OUTREACH_POSTGRES_DSN": self.postgres_dsn,
-            "OUTREACH_NATS_URL": self.nats_url,
+            "OUTREACH_POSTGRES_DSN": self._url(name, "postgres", self.postgres_dsn),
+            "OUTREACH_NATS_URL": self._url(name, "nats", self.nats_url),
             "OUTREACH_INTERNAL_TOKEN": self._secrets.internal_token,
         }
+        options = self.options
+        launched = [module] if options.launcher is None else [options.launcher, module]
+        own = options.process_settings.get(name, {})
         return ProcessSpec(
             name=name,
-            argv=[sys.executable, "-m", module],
-            env={**shared, **env, **self.options.settings},
+            argv=[sys.executable, "-m", *launched],
+            env={**shared, **env, **options.settings, **own},
             healthy=healthy,
             stage=stage,
             ready_seconds_max=_SERVICE_READY_SECONDS_MAX,

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import structlog
 
+from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.journal import (
     JOURNAL_SUFFIX,
@@ -135,11 +136,13 @@ class Adopter:
             for failure in batch.campaign_failures:
                 through = self._reporter.submit_campaign_failure(failure)
         await self._reporter.acked_through(through)
+        reached("adoption-reports-told")
         same_boot = state.boot_id == self._boot_id
         ended = ended_instances(state) if same_boot else []
         for instance in ended:
             through = self._reporter.submit_ended_instance(instance)
         await self._reporter.acked_through(through)
+        reached("adoption-before-remove")
         _log.info(
             "journal_adopted",
             instances=[instance.instance_id for instance in ended],

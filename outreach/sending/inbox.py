@@ -18,6 +18,7 @@ import orjson
 import structlog
 from nats.aio.msg import Msg
 
+from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2
 from outreach.jetstream.connection import NATS_FAULTS
 from outreach.jetstream.consumer import PullConsumer
@@ -195,6 +196,7 @@ class Inbox:
         self._entries_waiting += len(fresh)
         self._filled.set()
         await asyncio.gather(*(piece.stored for piece in pieces))
+        reached("webhook-stored")
         return len(fresh)
 
     async def run(self) -> None:
@@ -311,6 +313,7 @@ class Forwarder:
         while True:
             message, through = await self._forwarded.get()
             await self._reporter.acked_through(through)
+            reached("inbox-before-ack")
             self._held.pop(id(message), None)
             try:
                 await message.ack()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.journal import Journal
 from outreach.sending.outcomes import AttemptOutcome, merged
@@ -212,6 +213,7 @@ class Reporter:
             for batch in [batch for batch in self._sealed if batch.batch_id > last]:
                 sequence = sent.add(batch.batch_id)
                 batch.content.sequence = sequence
+                reached("report-before-send")
                 await send(delivery_pb2.DeliverRequest(reports=batch.content))
                 last = batch.batch_id
             if not (self._sealed and self._sealed[-1].batch_id > last):

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import structlog
 
+from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.journal import Journal
 from outreach.sending.outcomes import (
@@ -100,6 +101,7 @@ class _Begin:
             raise WindowOver
         self.begun = True  # before the write, which may have failed in its end only
         self._journal.begun(self._index, self._campaign_id, self._attempts)
+        reached("request-begun")
 
     def clear(self) -> None:
         """The request created nothing."""
@@ -320,7 +322,9 @@ class Slots(Generic[PreparedT]):
             return
         begin = _Begin(self._journal, claim, parcel.messages, self._upload_seconds_max)
         at_limit = lane.sending >= lane.pacing.limit
+        reached("request-before-begin")
         answer = await self._ask(claim, parcel, begin)
+        reached("request-answered")
         if type(answer) is Answered:
             lane.pacing.on_answer(at_limit=at_limit)
             claim.settle(answer.outcomes)

@@ -21,6 +21,7 @@ import structlog
 import uuid_utils
 
 from outreach.cancellation import raise_if_cancelled
+from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.sending.journal import Journal
 from outreach.sending.reporter import Reporter, SentBatches
@@ -222,6 +223,7 @@ class DeliveryStream:
             if kind == "claim":
                 self._on_claim(connection, response.claim)
             elif kind == "ack":
+                reached("ack-before-taken")
                 self._reporter.on_ack(connection.sent.acked(response.ack.sequence))
             elif kind == "look_up":
                 answer = connection.look_ups.pop(response.look_up.look_up_id, None)
@@ -232,6 +234,7 @@ class DeliveryStream:
         pending = connection.claims.pop(result.claim_id, None)
         if pending is None or pending.answer.done():
             return  # nobody waits any more: the stream is ending, and its instance with it
+        reached("claim-received")
         connection.instance.claimed(len(result.messages))
         window = result.send_window
         deadline = pending.asked_seconds + window.seconds + window.nanos / 1e9

@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 
 from outreach.cancellation import raise_if_cancelled
+from outreach.crash_points import reached
 from outreach.postgres.outage import STORE_ERRORS
 from services.campaign.delivery.pauses import Pause
 from services.campaign.store import Pool
@@ -81,6 +82,7 @@ class Deletions:
                 if not locked:
                     return False
                 if after is not None:
+                    reached("deletion-between-batches")
                     await self._rest(time.perf_counter() - began)
         return await self._forget(campaign_id)
 

@@ -1,5 +1,6 @@
 """What a room of the sandbox sees of HTTP: a request, an answer, and how JSON becomes one."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ class Request:
     """`path` and `query` are as on the wire (percent-encoded), `path` without the query.
 
     `body_cut`: the body was longer than any limit, and what is here is only its beginning.
+    `arrived`: when all of it was read, in seconds since the epoch.
     """
 
     method: str
@@ -24,6 +26,7 @@ class Request:
     body: bytes
     content_type: str = ""
     body_cut: bool = False
+    arrived: float = field(default_factory=time.time)
 
     def form(self) -> dict[str, str]:
         """The form of the body; the last of repeated fields wins.

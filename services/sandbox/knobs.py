@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from services.sandbox.sendgrid.knobs import EmailKnobs
+from services.sandbox.sendgrid.knobs import UNAVAILABLE, EmailKnobs, UnavailableStatus
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 TwilioCode = Annotated[int, Field(ge=10_000, le=99_999)]
@@ -26,6 +26,7 @@ class Knobs(BaseModel):
     latency_jitter_ms: float = Field(
         default=0.0, ge=0, le=60_000, description="0 to this much is added to the latency."
     )
+    unavailable_status: UnavailableStatus = Field(default=0, description=UNAVAILABLE)
     concurrency_max: int = Field(
         default=0, ge=0, description="API requests above it are answered 429 (20429); 0: no limit."
     )

@@ -162,6 +162,21 @@ async def test_a_fault_hits_the_first_request_that_begins_with_a_recipient(
         assert counted == {1 + fault.accepts}
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_an_outage_answers_all_alike_and_accepts_nothing(status: int) -> None:
+    async with email_bench(unavailable_status=status) as bench:
+        answers = [await bench.send("a@example.org") for _ in range(2)]
+        answers.append(await bench.ask("GET", "/v3/scopes"))
+        assert [answer.status for answer in answers] == [status] * 3
+        assert ("X-RateLimit-Reset" in answers[0].headers) == (status == 429)
+        totals = await bench.ledger()
+        assert (totals["accepted"], totals["requests_refused"]) == (0, {"unavailable": 3})
+        await bench.ask("PATCH", "/sandbox/knobs", {"email": {"unavailable_status": 0}})
+        began = time.time()
+        assert (await bench.send("a@example.org")).status == 202
+        assert began <= (await bench.rows())[0]["arrived"] <= time.time()
+
+
 async def test_the_rate_limit_is_told_and_kept() -> None:
     async with email_bench(rate_limit_requests=2, rate_limit_window_seconds=3_600) as bench:
         answers = [await bench.send(f"a{at}@example.org") for at in range(4)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 from collections import Counter
 from typing import Any
 
@@ -46,6 +47,22 @@ async def test_a_fate_can_be_asked_for() -> None:
         assert (await bench.own("GET", "/sandbox/nothing"))[0] == 404
         assert (await bench.own("PUT", "/sandbox/fate"))[0] == 405
         assert await bench.own("GET", "/healthz") == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, 20429), (500, 20500), (503, 20503)])
+async def test_an_outage_answers_all_alike_and_accepts_nothing(status: int, code: int) -> None:
+    async with sandbox_bench(unavailable_status=status) as bench:
+        for _ in range(2):
+            with pytest.raises(TwilioRestException) as refused:
+                await bench.send(TO)
+            assert (refused.value.status, refused.value.code) == (status, code)
+        ledger = await bench.ledger()
+        assert (ledger["accepted"], ledger["unavailable"]) == (0, 2)
+        await bench.own("PATCH", "/sandbox/knobs", {"unavailable_status": 0})
+        began = time.time()
+        await bench.send(TO)
+        _, page = await bench.own("GET", "/sandbox/ledger/messages")
+        assert began <= page["messages"][0]["arrived"] <= time.time()
 
 
 async def test_rejected_codes_hold_for_every_try() -> None:

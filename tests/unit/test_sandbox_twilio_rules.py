@@ -90,6 +90,7 @@ def test_urls_are_split_into_origin_and_target() -> None:
 
 def _message(to: str, attempt: str) -> Accepted:
     return Accepted(
+        arrived=999.5,
         created=1_000.0,
         to=to,
         body="Grüße 👋",
@@ -129,7 +130,8 @@ def test_the_ledger_survives_with_a_torn_last_line(tmp_path: Path) -> None:
     assert again.opted_out == {"+15125550001"}
     assert not again.first_try("+15125550002")
     assert list(again.newest_first("+15125550000", 10)) == [3, 0]
-    assert (again.row(3, 2_000.0).accepted_count, again.row(3, 2_000.0).status) == (2, "delivered")
+    row = again.row(3, 2_000.0)
+    assert (row.accepted_count, row.status, row.arrived) == (2, "delivered", 999.5)
     assert again.totals()["attempts_accepted_more_than_once"] == 1
     assert again.totals()["recipients_accepted_more_than_once"] == 1
     assert again.accept(_message("+15125550009", "attempt-9")) == 4

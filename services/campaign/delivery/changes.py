@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from outreach.crash_points import reached
 from outreach.postgres.queries import load_queries
 from outreach.vocabulary import CampaignStatus, Channel, MessageStatus
 from services.campaign.domain.lifecycle import Counts, campaign_status
@@ -133,6 +134,8 @@ async def record_changes(
         [move.failure_reason for move in moves],
         [move.attempt for move in moves],
     )
+    if ends:
+        reached("completion-before-commit")
     return revision
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import asyncpg
 
+from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2
 from outreach.vocabulary import Channel, MessageStatus
 from services.campaign.delivery.changes import QUERIES, Move, Wakeups, lock_campaign, record_changes
@@ -78,6 +79,8 @@ class Claims:
                 if len(self._content_hashes) >= 1_000:
                     self._content_hashes.clear()
                 self._content_hashes[campaign_id] = content_hash
+            reached("claim-before-commit")
+        reached("claim-committed")
         await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
         is_full = sum(row["size_bytes"] for row in rows) >= CLAIM_VALUES_BYTES_MAX
         exhausted = len(rows) < limit and not is_full

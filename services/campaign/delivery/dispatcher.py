@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 
 from outreach.cancellation import raise_if_cancelled
+from outreach.crash_points import reached
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import JOBS_STREAM, job_subject
@@ -155,6 +156,8 @@ class Dispatcher:
                 max(undispatched - ahead["messages"], 0),
                 unused_seconds(ahead["messages"], campaign.since_dispatch_seconds, pace),
             )
+            reached("dispatch-before-commit")
+        reached("dispatch-committed")
         if again:
             await self._purge(campaign)
         await self._publish(campaign, epoch, through + 1, ahead["last"], ahead["messages"])
@@ -199,6 +202,7 @@ class Dispatcher:
                 # Recorded as dispatched but not out: the next epoch repeats it.
                 log.warning("job_not_published", error=type(error).__name__, **_ids(campaign))
                 return
+            reached("job-published")
         log.info("dispatched", jobs=len(ranges), messages=messages, epoch=epoch, **_ids(campaign))
 
 

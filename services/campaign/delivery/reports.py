@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2
 from outreach.vocabulary import OUTCOME_RANK, Channel, FailureReason, MessageStatus, Outcome
 from services.campaign.delivery.changes import (
@@ -119,6 +120,8 @@ class Reports:
             if campaign is None:  # deleted meanwhile; its late events mean nothing any more
                 return
             revision = await self._apply_learned(connection, campaign, learned)
+            reached("reports-before-commit")
+        reached("reports-committed")
         if revision is not None:
             await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
 
@@ -214,6 +217,7 @@ class Reports:
         }
         async with self._pool.acquire() as connection:
             await connection.execute(QUERIES["end_instance"], instance_id)
+            reached("instance-fenced")
             campaigns = [
                 row["id"] for row in await connection.fetch(QUERIES["campaigns_in_progress"])
             ]

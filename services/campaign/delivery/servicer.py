@@ -11,6 +11,7 @@ import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from outreach.cancellation import raise_if_cancelled
+from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
 from outreach.postgres.outage import STORE_ERRORS, is_outage
 from outreach.vocabulary import Channel
@@ -306,6 +307,7 @@ class _Stream:
                         break
                     together.append(following)
             await self._apply(together)
+            reached("reports-before-ack")
             ack = delivery_pb2.ReportAck(sequence=together[-1].sequence)
             await self._responses.put(delivery_pb2.DeliverResponse(ack=ack))
             if last:

@@ -14,6 +14,7 @@ import structlog
 
 from outreach.background import until_cancelled
 from outreach.cancellation import raise_if_cancelled
+from outreach.crash_points import reached
 from outreach.jetstream.connection import NATS_FAULTS, NatsConnection
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import job_subject
@@ -212,6 +213,7 @@ class Sweepers:
                 campaign_id, "cancel_queued", CANCEL_BATCH_MESSAGES_MAX, after
             ):
                 after = max(move.number for move in moves)
+                reached("cancel-between-batches")
 
     async def keep_house(self) -> None:
         """Rows that are kept for a limited time."""
@@ -274,6 +276,7 @@ class Sweepers:
             if not moves:
                 return []
             revision = await record_changes(connection, campaign, moves)
+        reached("sweep-committed")
         await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
         log.info(query, campaign_id=str(campaign_id), messages=len(moves))
         return moves

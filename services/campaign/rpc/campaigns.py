@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
+from outreach.crash_points import reached
 from outreach.errors import OutreachError
 from outreach.rpc.call import Caller, current_caller
 from outreach.v1 import campaign_pb2, campaign_pb2_grpc
@@ -234,6 +235,7 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
             return campaign_to_proto(await stop_campaign(connection, caller, command))
 
         campaign = await self._once(key, campaign_pb2.Campaign, stop)
+        reached("stop-committed")
         await self._on_stop(Channel(campaign.channel), command.campaign_id, campaign.run)
         await self._wake(caller, campaign)
         return campaign
@@ -246,6 +248,7 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
         key = request_key(fields, caller, "RetryMessages", request, request.request_id)
         fields.check()
         answer = await self._retry(caller, command, key, validate_only=request.validate_only)
+        reached("retry-committed")
         if not request.validate_only:
             self._on_run()
             await self._wake(caller, answer.campaign)

@@ -9,6 +9,7 @@ from uuid import UUID
 import grpc.aio
 import structlog
 
+from outreach.crash_points import reached
 from outreach.rpc.call import Caller, current_caller
 from outreach.v1 import contact_pb2, contact_pb2_grpc
 from services.campaign.contacts.importer import ImportCounts
@@ -102,6 +103,7 @@ class ContactServicer(contact_pb2_grpc.ContactServiceServicer):
             result = await _told(
                 context, progress, self._import(caller, command, key, progress.update)
             )
+        reached("import-committed")
         if not result.HasField("campaign"):
             raise no_valid_rows()
         campaign = result.campaign

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from outreach.crash_points import reached
 from outreach.errors import OutreachError, Violation
 from outreach.postgres.outage import STORE_ERRORS
 from outreach.rpc.call import Caller
@@ -119,6 +120,7 @@ async def import_contacts(
         await require_campaign(connection, caller.organisation_id, campaign.id, locked=True)
         return Imported(None, counts, problems)
     campaign = await _settle(connection, caller, campaign.id, counts, mapping)
+    reached("import-before-commit")
     return Imported(campaign, counts, problems)
 
 
@@ -159,6 +161,7 @@ async def _copy(
         async for batch in batches:
             async with turn:
                 await copy_batch(connection, spec.campaign_id, batch)
+            reached("import-copied-batch")
             counts = batch.counts
             on_progress(counts, upload.size_bytes)
     return counts

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from outreach.crash_points import reached
 from outreach.errors import OutreachError, Violation
 from outreach.rpc.call import Caller
 from outreach.vocabulary import CampaignAction, FailureReason, MessageStatus
@@ -97,6 +98,7 @@ async def retry_messages(
     if not validate_only:
         retried = await _queue_again(connection, campaign.id, command.numbers, where)
         assert retried == matching, "nobody changes messages while the campaign's row is held"
+        reached("retry-before-commit")
     after = await require_campaign(connection, caller.organisation_id, campaign.id)
     return Retried(after, matching, not_retryable)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from outreach.crash_points import reached
 from outreach.rpc.call import Caller
 from outreach.vocabulary import CampaignAction
 from services.campaign.store import Connection
@@ -30,4 +31,5 @@ async def stop_campaign(
     require_etag(campaign, command.etag)
     await stop_run(connection, campaign.id)
     await log_change(connection, campaign.id)
+    reached("stop-before-commit")
     return await require_campaign(connection, caller.organisation_id, campaign.id)

@@ -15,6 +15,7 @@ from services.sandbox.sendgrid.errors import (
     BAD_REQUEST,
     FORBIDDEN,
     METHOD_NOT_ALLOWED,
+    OUTAGES,
     SENDER_NOT_VERIFIED,
     SERVER_ERROR,
     TOO_LARGE,
@@ -26,6 +27,7 @@ from services.sandbox.sendgrid.errors import (
 )
 from services.sandbox.sendgrid.event_webhook import EventWebhook
 from services.sandbox.sendgrid.fates import EmailFate, EmailFates, dropped
+from services.sandbox.sendgrid.knobs import EmailKnobs
 from services.sandbox.sendgrid.ledger import EmailLedger
 from services.sandbox.sendgrid.resources import SendGridResources
 from services.sandbox.sendgrid.schedule import timing_of
@@ -82,12 +84,24 @@ class SendGridApi:
         if not hmac.compare_digest(authorization, self._authorization):
             return error_answer(401, UNAUTHORIZED)
         fates = self._fates()
+        if fates.knobs.unavailable_status:
+            return self._outage(fates.knobs)
         if request.path != SEND_PATH:
             await _pause(fates.knobs.latency_ms / 1000)
             return self._resources.answer(request)
         if request.method != "POST":
             return error_answer(405, METHOD_NOT_ALLOWED)
         return await self._send(request, fates)
+
+    def _outage(self, knobs: EmailKnobs) -> Answer:
+        status = knobs.unavailable_status
+        self._ledger.count("unavailable")
+        answer = error_answer(status, OUTAGES[status])
+        if status != 429:
+            return answer
+        reset = math.ceil(time.time()) + knobs.http_429_reset_seconds
+        limit = {"X-RateLimit-Limit": str(knobs.rate_limit_requests), **_NONE_REMAINING}
+        return _with(answer, {**limit, "X-RateLimit-Reset": str(reset)})
 
     async def _send(self, request: Request, fates: EmailFates) -> Answer:
         knobs, now = fates.knobs, time.time()
@@ -112,7 +126,7 @@ class SendGridApi:
             return _with(error_answer(403, SENDER_NOT_VERIFIED), limit)
         if draft.sandbox_mode:
             return Answer(200, headers=limit)
-        return await self._accept(draft, fates, limit)
+        return await self._accept(draft, fates, limit, request.arrived)
 
     def _refused(self, request: Request, fates: EmailFates) -> Answer | None:
         knobs = fates.knobs
@@ -124,7 +138,9 @@ class SendGridApi:
             return error_answer(403, FORBIDDEN)
         return None
 
-    async def _accept(self, draft: Draft, fates: EmailFates, limit: dict[str, str]) -> Answer:
+    async def _accept(
+        self, draft: Draft, fates: EmailFates, limit: dict[str, str], arrived: float
+    ) -> Answer:
         drawn = [[fates.of(email) for email in emails] for emails in draft.recipients]
         # One half of the latency lies before the acceptance, one half after it.
         await _pause(fates.knobs.latency_ms / 2000)
@@ -142,7 +158,8 @@ class SendGridApi:
         if not is_enabled(draft.shared, "bypass_list_management"):
             self._drop_suppressed(draft, drawn)
         created = max(time.time(), draft.send_at or 0)
-        numbers = self._ledger.accept(draft, drawn, created, timing_of(fates.knobs))
+        times = (arrived, created)
+        numbers = self._ledger.accept(draft, drawn, times, timing_of(fates.knobs))
         self._webhook.schedule(numbers)
         await _pause(fates.knobs.latency_ms / 2000)
         if fault is not None:

@@ -35,6 +35,7 @@ NOT_FOUND = FieldError("not found")
 METHOD_NOT_ALLOWED = FieldError("method not allowed")
 TOO_MANY_REQUESTS = FieldError("too many requests")
 SERVER_ERROR = FieldError("Internal Server Error")
+SERVICE_UNAVAILABLE = FieldError("Service Unavailable")
 UNSUPPORTED_MEDIA_TYPE = FieldError("Content-Type should be application/json.")
 SENDER_NOT_VERIFIED = FieldError(
     "The from address does not match a verified Sender Identity. Mail cannot be sent until this"
@@ -43,6 +44,9 @@ SENDER_NOT_VERIFIED = FieldError(
     " Identity requirements",
     "from",
 )
+
+OUTAGES = {429: TOO_MANY_REQUESTS, 500: SERVER_ERROR, 503: SERVICE_UNAVAILABLE}
+"""What an outage may answer, by status."""
 
 # The proxy in front of the API answers this one, hence no JSON.
 TOO_LARGE = Answer(

@@ -56,6 +56,13 @@ SCOPES = (
 )
 
 
+UnavailableStatus = Literal[0, 429, 500, 503]
+UNAVAILABLE = (
+    "An outage: every API request is answered with this status (429, 500 or 503) and nothing is "
+    "accepted; 0: none."
+)
+
+
 class EmailKnobs(BaseModel):
     """A share is a part of all recipients, 0 to 1, drawn from the seed and the address.
 
@@ -66,6 +73,7 @@ class EmailKnobs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     latency_ms: float = Field(default=0.0, ge=0, le=60_000, description="Of each API answer.")
+    unavailable_status: UnavailableStatus = Field(default=0, description=UNAVAILABLE)
     http_429_share: Share = Field(
         default=0.0, description="Of requests, first try answered 429, nothing accepted."
     )

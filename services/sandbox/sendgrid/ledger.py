@@ -62,11 +62,13 @@ class Row(NamedTuple):
     drop_reason: str | None
     complaint: str | None
     accepted_count: int
+    arrived: float
 
 
 class _Request(NamedTuple):
     first_number: int
     offset: int
+    arrived: float
     created: float
     message_id: str
     timing: Timing
@@ -122,9 +124,11 @@ class EmailLedger:
         match record:
             case ["content", digest, _]:
                 self._contents[bytes.fromhex(digest)] = offset
-            case ["sent", created, digest, timing, personalizations, rows]:
+            case ["sent", created, digest, timing, personalizations, rows, *arrived]:
+                # A journal of an earlier version does not say when the request arrived.
+                times = (arrived[0] if arrived else created, created)
                 shared = self._read_shared(bytes.fromhex(digest))
-                self._add(offset, created, bytes.fromhex(digest), Timing(*timing), shared,
+                self._add(offset, times, bytes.fromhex(digest), Timing(*timing), shared,
                           personalizations, rows)  # fmt: skip
             case ["done", numbers, masks]:
                 for number, mask in zip(numbers, masks, strict=True):
@@ -156,11 +160,16 @@ class EmailLedger:
     # Writing
 
     def accept(
-        self, draft: Draft, fates: list[list[EmailFate]], created: float, timing: Timing
+        self,
+        draft: Draft,
+        fates: list[list[EmailFate]],
+        times: tuple[float, float],
+        timing: Timing,
     ) -> range:
         """Numbers of the request's recipients, which are in the journal from here on.
 
-        `fates`: in the order of `draft.recipients`.
+        `fates`: in the order of `draft.recipients`; `times`: when the request had been read, and
+        when it was accepted (or is to be sent, if that is later).
         """
         digest = self._keep_content(draft.shared)
         rows = [
@@ -179,10 +188,13 @@ class EmailLedger:
             for at, emails in enumerate(draft.recipients)
             for place, fate in enumerate(fates[at])
         ]
-        record = ["sent", created, digest.hex(), list(timing), draft.personalizations, rows]
+        arrived, created = times
+        record = [
+            "sent", created, digest.hex(), list(timing), draft.personalizations, rows, arrived,
+        ]  # fmt: skip
         offset = self._journal.append(record)
         first = len(self)
-        self._add(offset, created, digest, timing, draft.shared, draft.personalizations, rows)
+        self._add(offset, times, digest, timing, draft.shared, draft.personalizations, rows)
         return range(first, len(self))
 
     def _keep_content(self, shared: dict[str, Any]) -> bytes:
@@ -195,7 +207,7 @@ class EmailLedger:
     def _add(
         self,
         offset: int,
-        created: float,
+        times: tuple[float, float],
         digest: bytes,
         timing: Timing,
         shared: dict[str, Any],
@@ -205,7 +217,7 @@ class EmailLedger:
         request = len(self._requests)
         message = ids.message_id(request, self.salt)
         fields = _shared_fields(shared)
-        self._requests.append(_Request(len(self), offset, created, message, timing, digest, fields))
+        self._requests.append(_Request(len(self), offset, *times, message, timing, digest, fields))
         args = [custom_args(shared, one) for one in personalizations]
         fragments = [_fragment(one) for one in args]
         attempts_of_request: set[str] = set()
@@ -398,6 +410,7 @@ class EmailLedger:
             drop_reason=detail if dropped else None,
             complaint=self.complaint(number) or None,
             accepted_count=self.accepted_count(attempt) if attempt else 1,
+            arrived=self._requests[self._request[number]].arrived,
         )
 
     def final_event(self, number: int) -> FinalEvent:

@@ -17,6 +17,7 @@ from services.sandbox.twilio.errors import (
     AUTHENTICATE,
     INTERNAL_SERVER_ERROR,
     METHOD_NOT_ALLOWED,
+    OUTAGES,
     TOO_MANY_REQUESTS,
     TwilioError,
     not_found,
@@ -86,6 +87,9 @@ class TwilioApi:
             return _error_answer(AUTHENTICATE)
         creates = request.method == "POST" and request.path == self._messages_path
         knobs = self._fates().knobs
+        if knobs.unavailable_status:
+            self._ledger.count("unavailable", knobs.unavailable_status)
+            return _error_answer(OUTAGES[knobs.unavailable_status])
         if knobs.concurrency_max and self._requests_open > knobs.concurrency_max:
             if creates:
                 self._ledger.count(TransportFault.HTTP_429.value)
@@ -137,7 +141,7 @@ class TwilioApi:
             self._ledger.count(fault.value)
             if not fault.accepts:
                 return _faulty_answer(fault)
-        number = self._accept(draft, fate)
+        number = self._accept(draft, fate, request.arrived)
         if fate.early:
             await self._callbacks.make_now(number)
         else:
@@ -148,11 +152,12 @@ class TwilioApi:
         sender = draft.sender or None
         return json_answer(201, self._resources.created(number, draft.body, sender))
 
-    def _accept(self, draft: Draft, fate: Fate) -> int:
+    def _accept(self, draft: Draft, fate: Fate, arrived: float) -> int:
         steps = self._callback_steps(draft, fate) & ~fate.lost_steps
         numbers = self._account.sender_numbers
         return self._ledger.accept(
             Accepted(
+                arrived=arrived,
                 created=time.time(),
                 to=draft.to,
                 body=draft.body,

@@ -27,6 +27,12 @@ AUTHENTICATE = TwilioError(20003, "Authenticate", 401)
 METHOD_NOT_ALLOWED = TwilioError(20004, "Method not allowed", 405)
 TOO_MANY_REQUESTS = TwilioError(20429, "Too Many Requests", 429)
 INTERNAL_SERVER_ERROR = TwilioError(20500, "An internal server error has occurred", 500)
+SERVICE_UNAVAILABLE = TwilioError(20503, "Service unavailable", 503)
+
+OUTAGES = {
+    error.status: error for error in (TOO_MANY_REQUESTS, INTERNAL_SERVER_ERROR, SERVICE_UNAVAILABLE)
+}
+"""What an outage may answer, by status."""
 
 _TEXTS = {
     20001: "Invalid parameter: {detail}",

@@ -31,9 +31,11 @@ SENT_STEP = STEPS.index("sent")
 class Accepted:
     """A message as it was accepted; `callback` is empty when none was asked for.
 
+    `arrived`: when its request had been read; `created`, when it was accepted, is later by a latency.
     `steps`: bit mask over STEPS of the callbacks to make; `steps_twice`: of those made twice.
     """
 
+    arrived: float
     created: float
     to: str
     body: str
@@ -65,6 +67,7 @@ class Row(NamedTuple):
     final_status: str
     error_code: int | None
     accepted_count: int
+    arrived: float
 
 
 def attempt_of(callback: str) -> str | None:
@@ -87,6 +90,7 @@ class MessageLedger:
     def _empty(self) -> None:
         self._salt = b""
         self._to = array("Q")
+        self._arrived = array("d")
         self._created = array("d")
         self._delay = array("f")
         self._final = array("B")
@@ -110,8 +114,10 @@ class MessageLedger:
 
     def _apply(self, offset: int, record: list[Any]) -> None:
         match record:
-            case ["accepted", created, to, _, _, callback, segments, delay, columns]:
-                self._add(offset, created, to, attempt_of(callback), segments, delay, columns)
+            case ["accepted", created, to, _, _, callback, segments, delay, columns, *arrived]:
+                # A journal of an earlier version does not say when the request arrived.
+                times = (arrived[0] if arrived else created, created)
+                self._add(offset, times, to, attempt_of(callback), segments, delay, columns)
             case ["done", numbers]:
                 for number in numbers:
                     self._pending[number] = 0
@@ -163,16 +169,18 @@ class MessageLedger:
                 message.segments,
                 delay,
                 columns,
+                message.arrived,
             ]
         )
         attempt = attempt_of(message.callback)
-        self._add(offset, message.created, message.to, attempt, message.segments, delay, columns)
+        times = (message.arrived, message.created)
+        self._add(offset, times, message.to, attempt, message.segments, delay, columns)
         return len(self) - 1
 
     def _add(
         self,
         offset: int,
-        created: float,
+        times: tuple[float, float],
         to: str,
         attempt: str | None,
         segments: int,
@@ -182,7 +190,8 @@ class MessageLedger:
         number, digits = len(self), _digits(to)
         final, code, flags, steps, pending = columns
         self._to.append(digits)
-        self._created.append(created)
+        self._arrived.append(times[0])
+        self._created.append(times[1])
         self._delay.append(delay)
         self._final.append(final)
         self._code.append(code)
@@ -330,6 +339,7 @@ class MessageLedger:
             final_status=self.final_status(number),
             error_code=self._code[number] or None,
             accepted_count=self._accepted_by_attempt[attempt] if attempt else 1,
+            arrived=self._arrived[number],
         )
 
     def totals(self) -> dict[str, Any]:
@@ -346,6 +356,7 @@ class MessageLedger:
             "rejected": sum(rejected.values()),
             "rejected_by_code": {str(code): n for code, n in sorted(rejected.items())},
             "throttled": self._counted("http_429"),
+            "unavailable": self._counted("unavailable"),
             "http_500_before_accept": self._counted("http_500_before_accept"),
             "http_500_after_accept": self._counted("http_500_after_accept"),
             "dropped_before_accept": self._counted("drop_before_accept"),
