@@ -24,6 +24,7 @@ from chaos.faults import FAULTS
 from chaos.history_file import read_history
 from chaos.plan import MESSAGES, make_plan
 from chaos.seeds import Options, parse_seeds, run_here, run_seeds
+from chaos.soak import command as soak
 
 
 def main() -> int:
@@ -52,6 +53,8 @@ def main() -> int:
         for kind in sorted(FAULTS):
             print(f"{kind:<{width}}  {FAULTS[kind].summary}")
         return 0
+    if command == "soak":
+        return soak.main(arguments)
     return _check(arguments.file)
 
 
@@ -77,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser("plan", help="say what a seed does")
     plan.add_argument("seed", type=int)
     plan.add_argument("--messages", type=int, default=MESSAGES)
+    soak.add_arguments(commands.add_parser("soak", help="send for long, and watch for leaks"))
     commands.add_parser("list", help="list the kinds of faults")
     breaking = commands.add_parser("breaks", help="break the product on purpose")
     breaking.add_argument("names", nargs="*", choices=[*BREAKS, []], metavar="NAME")

@@ -35,7 +35,7 @@ def bounds_of(
         sms_totals: of the provider's ledger.
         email_totals: of that of emails.
     """
-    largest = _largest_claim(history)
+    largest = largest_claim(history)
     hit = sum(
         min(
             fault.unsent_max * (largest if _hits(done, Channel.EMAIL) else 1),
@@ -79,7 +79,7 @@ def _hits(fault: FaultDone, channel: Channel) -> bool:
     return f"sender-{other.name.lower()}" not in fault.target
 
 
-def _largest_claim(history: History) -> int:
+def largest_claim(history: History) -> int:
     """Messages of the largest request to the provider, at most: of the largest claim of emails."""
     emails = {one.campaign_id for one in history.campaigns if one.channel is Channel.EMAIL}
     claims = (

@@ -20,30 +20,34 @@ from chaos.history import (
 from outreach.vocabulary import CampaignStatus, Channel, FailureReason, MessageStatus
 
 _COUNTS = ", ".join(status.name.lower() for status in MessageStatus)
+# $1: one campaign, or NULL for all.
+_WANTED = "k.test_of IS NULL AND ($1::text IS NULL OR k.id = $1::text::uuid)"
 _CAMPAIGNS = f"""
 SELECT id, channel, status, total, run, revision, stop_time, end_time, {_COUNTS}
-FROM campaign WHERE test_of IS NULL ORDER BY id
+FROM campaign k WHERE {_WANTED} ORDER BY id
 """
 # As callers see it: queued from the start is WAITING until the first run.
-_MESSAGES = """
+_MESSAGES = f"""
 SELECT m.campaign_id, m.number, c.recipient, m.failure_reason, m.run, m.attempt,
        m.provider_message_id, m.provider_code,
        CASE WHEN k.run = 0 AND m.status = 2 THEN 1 ELSE m.status END AS status
 FROM campaign k
 JOIN message m ON m.campaign_id = k.id
 JOIN contact c ON c.campaign_id = m.campaign_id AND c.number = m.number
-WHERE k.test_of IS NULL
+WHERE {_WANTED}
 ORDER BY m.campaign_id, m.number
 """
-_ATTEMPTS = """
+_ATTEMPTS = f"""
 SELECT a.campaign_id, a.number, a.attempt, a.run, a.status, a.failure_reason, a.provider_message_id
 FROM message_attempt a JOIN campaign k ON k.id = a.campaign_id
+WHERE {_WANTED}
 ORDER BY a.campaign_id, a.number, a.attempt
 """
-_CHANGES = """
+_CHANGES = f"""
 SELECT l.campaign_id, l.revision, l.commit_time, l.campaign_status, l.counts, l.numbers, l.statuses,
        l.failure_reasons, l.attempts
 FROM change_log l JOIN campaign k ON k.id = l.campaign_id
+WHERE {_WANTED}
 ORDER BY l.campaign_id, l.revision
 """
 _HASHES = """
@@ -55,15 +59,15 @@ _PAUSE_SECONDS = 0.2
 _OUTAGES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
-async def read_database(dsn: str, history: History) -> None:
-    """Add campaigns, messages, attempts and the change log."""
+async def read_database(dsn: str, history: History, campaign_id: str | None = None) -> None:
+    """Add campaigns, messages, attempts and the change log; of one campaign when told which."""
     connection = await _connected(dsn)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            history.campaigns += map(_campaign, await connection.fetch(_CAMPAIGNS))
-            history.messages += map(_message, await connection.fetch(_MESSAGES))
-            history.attempts += map(_attempt, await connection.fetch(_ATTEMPTS))
-            history.changes += map(_change, await connection.fetch(_CHANGES))
+            history.campaigns += map(_campaign, await connection.fetch(_CAMPAIGNS, campaign_id))
+            history.messages += map(_message, await connection.fetch(_MESSAGES, campaign_id))
+            history.attempts += map(_attempt, await connection.fetch(_ATTEMPTS, campaign_id))
+            history.changes += map(_change, await connection.fetch(_CHANGES, campaign_id))
     finally:
         await connection.close()
 

@@ -13,27 +13,25 @@ from outreach.vocabulary import Channel
 async def read_ledger(sandbox: SandboxClient, token_key: TokenKey) -> list[Acceptance]:
     """Every acceptance, each channel's in its order."""
     accepted = [
-        _acceptance(Channel.SMS, row, row["to"], row["sid"], token_key)
-        async for row in sandbox.ledger_messages()
+        acceptance_of(Channel.SMS, row, token_key) async for row in sandbox.ledger_messages()
     ]
     accepted += [
-        _acceptance(Channel.EMAIL, row, row["email"], row["sg_message_id"], token_key)
-        async for row in sandbox.ledger_emails()
+        acceptance_of(Channel.EMAIL, row, token_key) async for row in sandbox.ledger_emails()
     ]
     return accepted
 
 
-def _acceptance(
-    channel: Channel, row: dict[str, Any], recipient: str, message_id: str, token_key: TokenKey
-) -> Acceptance:
+def acceptance_of(channel: Channel, row: dict[str, Any], token_key: TokenKey) -> Acceptance:
+    """A row of the channel's ledger; the ids are those that its token says, if it is one of ours."""
     try:
         attempt = token_key.read_attempt(row["attempt"] or "")
     except InvalidToken:
         attempt = None
+    sms = channel is Channel.SMS
     return Acceptance(
         channel=channel,
-        recipient=recipient,
-        provider_message_id=message_id,
+        recipient=row["to"] if sms else row["email"],
+        provider_message_id=row["sid"] if sms else row["sg_message_id"],
         token_valid=attempt is not None,
         campaign_id=str(attempt.campaign_id) if attempt else "",
         number=attempt.number if attempt else 0,
