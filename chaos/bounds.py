@@ -12,8 +12,14 @@ from outreach.vocabulary import Channel, MessageStatus
 
 #: A commit's time is that of its transaction's beginning.
 _COMMIT_SECONDS_MAX = 1.0
+#: What a service may hold once a run is settled: about twice what it needs.
+_RSS_BYTES_MAX = 256 * 2**20
+#: Jobs and stored webhooks that are left by then: at most some look-ups.
+_JETSTREAM_MESSAGES_MAX = 100
 #: Answers of the provider to requests of which it has taken nothing, and that leave that open.
 _UNANSWERED = ("http_500_before_accept", "dropped_before_accept", "unavailable")
+#: Of whose memory we promise something, as their processes' names begin.
+_SERVICES = ("campaign-", "sender-", "export-")
 
 
 def bounds_of(
@@ -52,6 +58,12 @@ def bounds_of(
         hold_seconds=plan.hold_seconds,
         unsent_unconfirmed_max=hit + by_provider,
         receipts_may_be_lost=any(fault.receipts_lost for fault, _ in injected),
+        rss_bytes_max={
+            sample.source: _RSS_BYTES_MAX
+            for sample in history.samples
+            if sample.source.startswith(_SERVICES)
+        },
+        jetstream_messages_max=_JETSTREAM_MESSAGES_MAX,
     )
 
 

@@ -26,6 +26,7 @@ from chaos.record.exports import export_once
 from chaos.record.ledger import read_ledger
 from chaos.record.recorder import Recorder
 from chaos.record.settling import until_settled
+from chaos.resources import Sampler
 from chaos.stack import ChaosOptions, ChaosStack
 from outreach.local.embedded import temporary_data_dir
 
@@ -117,6 +118,7 @@ class _Run:
                     await self._settle(crowd, recorder)
             except TimeoutError:
                 hung.append(Violation("I1", await describe_hang(self._stack)))
+            self.history.samples += await Sampler(self._stack.local).sample()
         await self._read_the_end()
         return hung
 
