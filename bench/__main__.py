@@ -1,4 +1,4 @@
-"""All benchmarks, one after another: `python -m bench` (about fifteen minutes), or `python -m bench quick`.
+"""All benchmarks, one after another: `python -m bench` (about twenty minutes), or `python -m bench quick`.
 
 Each can be run alone with sizes of its own; its module says how.
 """
@@ -20,6 +20,7 @@ FULL = (
     ("bench.memory", "10000", "300000"),
     ("bench.stop_latency", "50"),
     ("bench.retry_rate", "300000"),
+    ("bench.recovery", "3", "20"),
 )
 QUICK = (
     ("bench.contact_csv", "30000"),
@@ -33,6 +34,7 @@ QUICK = (
     ("bench.memory", "2000", "10000"),
     ("bench.stop_latency", "5"),
     ("bench.retry_rate", "30000"),
+    ("bench.recovery", "1", "4"),
 )
 
 

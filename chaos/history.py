@@ -100,16 +100,20 @@ class StoredChange:
 
 
 class Told(StrEnum):
-    """What a watcher's response was."""
+    """What a watcher's response was. LEFT is none: its reader went away for good, and wants no more.
+
+    Of a watcher that has not left, what it was told last has to be the campaign's last revision.
+    """
 
     SNAPSHOT = "snapshot"
     CHANGES = "changes"
     HEARTBEAT = "heartbeat"
+    LEFT = "left"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """One response of WatchCampaign, in the order in which its reader got it.
+    """One response of WatchCampaign with all messages, in the order in which its reader got it.
 
     Attributes:
         watcher: whose; one watcher reconnects with tokens and is one sequence.
@@ -184,6 +188,7 @@ class Acted:
         reason: of the error, from the catalogue or a gRPC status's name.
         run: the run that it began, if it began one.
         numbers: the messages that a retry took, None: all, or not known.
+        forced: a retry that was also for messages which may have arrived (UNCONFIRMED).
     """
 
     kind: ActionKind
@@ -194,11 +199,15 @@ class Acted:
     reason: str = ""
     run: int | None = None
     numbers: tuple[int, ...] | None = None
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptedOut:
-    """A recipient whose opt-out was committed no later than `committed_time`; `ended_time`: until START."""
+    """A recipient whose opt-out was committed no later than `committed_time`.
+
+    `ended_time`: when START was asked for, not when it was answered; None: never.
+    """
 
     channel: Channel
     recipient: str
@@ -217,6 +226,7 @@ class Forged:
         must_refuse: it has to be refused (4xx); a replay of a genuine one may be answered 2xx.
         campaign_id, number: the message that it claims to be about; empty and 0: of none.
         claimed_status: what the message would become if it were believed; None: nothing.
+        mark: a provider's code or message id in it that nothing genuine has; stored, it was believed.
     """
 
     kind: str
@@ -227,6 +237,7 @@ class Forged:
     campaign_id: str = ""
     number: int = 0
     claimed_status: MessageStatus | None = None
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,10 +274,12 @@ class Bounds:
 
     Attributes:
         send_window_seconds: of a claim.
+        email_upload_seconds: a request of emails that starts in its window may take so long until it is whole.
         hold_seconds: how long a request may lie between its sender and the provider by a fault of the run
             (a stalled connection, a stopped process); 0 when no fault holds requests.
         unsent_unconfirmed_max: messages that may end UNCONFIRMED though the provider took none: at most
-            the calls that were in flight at the kills and cuts.
+            the calls that were in flight at the kills and cuts, and those that the provider is told to
+            answer with an error or not at all without taking them.
         refusals_lost_max: refusals (4xx) whose answer a fault could swallow; such a message is UNCONFIRMED.
         receipts_may_be_lost: a fault of the run loses receipts that were stored (the store was wiped or
             rolled back): such messages may be ASSUMED_DELIVERED, TIMED_OUT or UNCONFIRMED.
@@ -275,6 +288,7 @@ class Bounds:
     """
 
     send_window_seconds: float
+    email_upload_seconds: float = 0.0
     hold_seconds: float = 0.0
     unsent_unconfirmed_max: int = 0
     refusals_lost_max: int = 0

@@ -2,9 +2,9 @@
 
     python -m chaos.process services.campaign
 
-`OUTREACH_CHAOS_CONTROL_DIR` names its control directory (`chaos.control`): it dies at an armed crash point, and its
-wall clock jumps. `OUTREACH_CHAOS_BREAK` names a deliberate break of the product that is installed first
-(`chaos.breaks`), to show that the checker finds it.
+`OUTREACH_CHAOS_CONTROL_DIR` names its control directory (`chaos.control`): it dies at an armed crash point, its wall
+clock jumps, and it writes there how many tasks it has. `OUTREACH_CHAOS_BREAK` names a deliberate break of the product
+that is installed first (`chaos.breaks`), to show that the checker finds it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,19 @@ def main() -> None:
     directory = os.environ.get(CONTROL_VARIABLE)
     if directory:
         _follow(Control(Path(directory)))
+        _count_tasks(Path(directory))
     name = os.environ.get(BREAK_VARIABLE)
     if name:
         importlib.import_module("chaos.breaks").BREAKS[name]()
     sys.argv[:] = [module, *sys.argv[2:]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _count_tasks(directory: Path) -> None:
+    # Late, too.
+    from chaos.task_count import count_tasks
+
+    count_tasks(directory)
 
 
 def _follow(control: Control) -> None:

@@ -76,9 +76,9 @@ class SandboxClient:
         """Forget all messages, opt-outs and first tries, and the callbacks that are due."""
         await self._ask("DELETE", "/sandbox/ledger")
 
-    def ledger_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Every accepted message, in the order of acceptance."""
-        return self._rows("/sandbox/ledger/messages", "messages")
+    def ledger_messages(self, after: int = -1) -> AsyncIterator[dict[str, Any]]:
+        """Every accepted message whose number is above `after`, in the order of acceptance."""
+        return self._rows("/sandbox/ledger/messages", "messages", after)
 
     async def email_ledger(self) -> dict[str, Any]:
         """The totals of the emails that were accepted, and of the requests that were refused."""
@@ -88,9 +88,9 @@ class SandboxClient:
         """Forget all emails, suppressions and first tries, and the events that are due."""
         await self._ask("DELETE", "/sandbox/sendgrid/ledger")
 
-    def ledger_emails(self) -> AsyncIterator[dict[str, Any]]:
-        """Every accepted email, in the order of acceptance."""
-        return self._rows("/sandbox/sendgrid/ledger/emails", "emails")
+    def ledger_emails(self, after: int = -1) -> AsyncIterator[dict[str, Any]]:
+        """Every accepted email whose number is above `after`, in the order of acceptance."""
+        return self._rows("/sandbox/sendgrid/ledger/emails", "emails", after)
 
     async def recent_emails(self) -> list[dict[str, Any]]:
         """The last 100 emails, newest first, each with the path of its `page`."""
@@ -101,8 +101,8 @@ class SandboxClient:
         """One recipient's email in full: subject, headers, html, text, attachments, events."""
         return await self._ask("GET", f"/sandbox/emails/{sg_message_id}.json")
 
-    async def _rows(self, path: str, key: str) -> AsyncIterator[dict[str, Any]]:
-        after: int | None = -1
+    async def _rows(self, path: str, key: str, first: int) -> AsyncIterator[dict[str, Any]]:
+        after: int | None = first
         while after is not None:
             parameters = {"after": str(after), "limit": str(_PAGE_SIZE)}
             page = await self._ask("GET", path, parameters=parameters)

@@ -2,14 +2,17 @@
 
 import contextlib
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.sandbox.journal import Journal
 from services.sandbox.sendgrid.account import ASM_GROUPS
-from services.sandbox.sendgrid.look_ups import BadQuery, parsed_query
+from services.sandbox.sendgrid.ledger import EmailLedger
+from services.sandbox.sendgrid.look_ups import BadQuery, LookUps, parsed_query
 from services.sandbox.sendgrid.validation import Draft, RequestRefused, validated
 from tests.sandbox_email_parts import SENDER, mail, personalization
 
@@ -250,3 +253,19 @@ def test_a_query_is_read_in_full() -> None:
         ("msg_id", "", "LIKE", ("x%",)),
     ]
     assert parsed_query("  ") == []
+
+
+def test_an_attempt_that_was_never_accepted_is_looked_for_in_no_other_email(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each look-up of one would keep all other requests waiting for as long as reading the ledger takes."""
+    ledger = EmailLedger(Journal(None))
+
+    def read_all(_: str | None = None) -> Iterator[int]:
+        raise AssertionError("every email is read")
+
+    monkeypatch.setattr(ledger, "newest_first", read_all)
+    look_ups = LookUps(ledger, lambda: 0.0)
+    assert look_ups.messages("(unique_args['attempt_id']=\"nobody\")", 1) == []
+    with pytest.raises(AssertionError):
+        look_ups.messages("(unique_args['campaign']=\"c\")", 1)
