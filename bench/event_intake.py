@@ -191,7 +191,7 @@ async def measure(
         accounts = Accounts(channel, (), Channel.EMAIL)
         publisher = Publisher(nats)
         inbox = Inbox(publisher, inbox_subject(Channel.EMAIL))
-        reporter = Reporter(journal)
+        reporter = Reporter(journal, Channel.EMAIL)
         stream = DeliveryStream(channel, (), Channel.EMAIL, journal, reporter)
         webhooks = Webhooks(
             commit=committing(stream, reporter),

@@ -79,7 +79,10 @@ class EmailCampaign(CampaignDouble):
         outcome = Outcome(report.outcome)
         message.outcomes.append((report.attempt, outcome))
         known = Outcome(message.last.outcome) if message.last else None
-        if known is None or OUTCOME_RANK[outcome] > OUTCOME_RANK[known]:
+        if (
+            known is None
+            or OUTCOME_RANK[Channel.EMAIL][outcome] > OUTCOME_RANK[Channel.EMAIL][known]
+        ):
             message.status = _STATUS_OF[outcome]
             message.last = report
 
@@ -229,7 +232,7 @@ async def email_rig(
         accounts = Accounts(channel, METADATA, Channel.EMAIL)
         api = SendGridApi(http, sendgrid_url)
         inbox = Inbox(publisher, inbox_subject(Channel.EMAIL))
-        reporter = Reporter(journal)
+        reporter = Reporter(journal, Channel.EMAIL)
         stream = DeliveryStream(channel, METADATA, Channel.EMAIL, journal, reporter)
         consumer = PullConsumer(
             connection, stream=INBOX_STREAM, durable="email-inbox", ensure=_ensure

@@ -58,7 +58,9 @@ SET status = CASE
         WHEN m.status * 100 + r.status = ANY ($9::int[])
           OR m.failure_reason * 10000 + m.status * 100 + r.late_status = ANY ($9::int[]) THEN r.failure_reason
         ELSE m.failure_reason END,
-    provider_code = coalesce(r.provider_code, m.provider_code),
+    provider_code = CASE
+        WHEN m.status = 8 AND m.status * 100 + r.status = ANY ($9::int[]) THEN r.provider_code -- it did not fail
+        ELSE coalesce(r.provider_code, m.provider_code) END,
     provider_message_id = coalesce(m.provider_message_id, r.provider_message_id),
     segments = greatest(m.segments, r.segments),
     update_time = CASE

@@ -46,8 +46,11 @@ class Learned:
     segments: int
 
 
-def fold(reports: Iterable[delivery_pb2.Report]) -> dict[tuple[int, int], Learned]:
+def fold(
+    reports: Iterable[delivery_pb2.Report], channel: Channel
+) -> dict[tuple[int, int], Learned]:
     """By number and attempt; reports of an outcome that this version does not know are left out."""
+    rank = OUTCOME_RANK[channel]
     learned: dict[tuple[int, int], Learned] = {}
     for report in reports:
         try:
@@ -66,7 +69,7 @@ def fold(reports: Iterable[delivery_pb2.Report]) -> dict[tuple[int, int], Learne
                 max(report.segments, 0),
             )
             continue
-        if OUTCOME_RANK[outcome] > OUTCOME_RANK[known.outcome]:
+        if rank[outcome] > rank[known.outcome]:
             known.outcome = outcome
             known.failure_reason = report.failure_reason
             known.provider_code = _text(report.provider_code, PROVIDER_CODE_CHARS_MAX)
@@ -104,7 +107,7 @@ class Reports:
             async with self._pool.acquire() as connection:
                 await store_opt_outs(connection, opt_outs, recipient_key=self._recipient_key)
         for campaign_id, reports in by_campaign.items():
-            await self._apply_to_campaign(UUID(campaign_id), fold(reports))
+            await self._apply_to_campaign(UUID(campaign_id), reports)
         for batch in batches:
             for failure in batch.campaign_failures:
                 await self._fail_campaign(failure)
@@ -112,12 +115,13 @@ class Reports:
                 await self._end_instance(ended)
 
     async def _apply_to_campaign(
-        self, campaign_id: UUID, learned: dict[tuple[int, int], Learned]
+        self, campaign_id: UUID, reports: list[delivery_pb2.Report]
     ) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             campaign = await lock_campaign(connection, campaign_id)
             if campaign is None:  # deleted meanwhile; its late events mean nothing any more
                 return
+            learned = fold(reports, campaign.channel)
             revision = await self._apply_learned(connection, campaign, learned)
         if revision is not None:
             await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)

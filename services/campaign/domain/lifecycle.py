@@ -91,10 +91,14 @@ MESSAGE_EDGES: tuple[Edge, ...] = (
         FailureReason.UNCONFIRMED,
     ),
     Edge(
+        S.FAILED, S.DELIVERED, Cause.REPORT, "delivered after all, whatever was told before", _SMS
+    ),
+    Edge(
         S.FAILED,
         S.DELIVERED,
         Cause.REPORT,
         "the provider says at last that it was delivered",
+        _EMAIL,
         source_reason=FailureReason.UNCONFIRMED,
     ),
     Edge(
