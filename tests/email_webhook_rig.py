@@ -28,6 +28,7 @@ from outreach.sending.contents import Accounts
 from outreach.sending.endpoint import listening
 from outreach.sending.inbox import Forwarder, Inbox
 from outreach.sending.journal import Journal
+from outreach.sending.opt_outs import committing
 from outreach.sending.reporter import Reporter
 from outreach.sending.stream import DeliveryStream
 from outreach.sending.transport import HttpTransport
@@ -37,7 +38,6 @@ from services.sender_email.account_checks import AccountChecks
 from services.sender_email.events import interpret
 from services.sender_email.sendgrid_api import SendGridApi
 from services.sender_email.suppressions import SuppressionPusher, SuppressionQueue
-from services.sender_email.unsubscribe import committing
 from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 from tests.campaign_double import TOKEN, CampaignDouble, Message
