@@ -189,6 +189,17 @@ def test_the_sql_moves_messages_along_edges_of_the_table(
     assert {(source, target) for source in sources for target in targets} <= table
 
 
+def test_what_arrived_is_settled_along_edges_of_the_table() -> None:
+    """Its statement takes the status over from what is kept of the attempt."""
+    text = QUERIES["settle_arrived"]
+    arrived = {S.DELIVERED, S.ASSUMED_DELIVERED}
+    numbers = ", ".join(str(int(status)) for status in sorted(arrived))
+    assert f"status IN ({numbers})" in text
+    assert f"m.status = {int(S.QUEUED)}" in text
+    edges = {(e.source, e.target) for e in MESSAGE_EDGES if e.cause is Cause.ARRIVED}
+    assert edges == {(S.QUEUED, target) for target in arrived}
+
+
 def test_only_emails_are_timed_out_and_only_unknown_attempts_are_given_up() -> None:
     timed = {
         channel: {

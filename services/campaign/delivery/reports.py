@@ -144,8 +144,7 @@ class Reports:
             known.append((number, attempt, target, item))
         revision = None
         if known:
-            rows = await connection.fetch(
-                QUERIES["apply_reports"],
+            told = (
                 campaign.id,
                 [number for number, _, _, _ in known],
                 [attempt for _, attempt, _, _ in known],
@@ -157,7 +156,9 @@ class Reports:
                 _EDGES[campaign.channel],
                 [min(item.segments, 1_000) for _, _, _, item in known],
             )
-            moves = moves_of(rows)
+            moves = moves_of(await connection.fetch(QUERIES["apply_reports"], *told))
+            if campaign.run > 1:
+                await connection.execute(QUERIES["apply_reports_to_kept_attempts"], *told)
             if moves:
                 revision = await record_changes(connection, campaign, moves)
         if opted_out:
