@@ -58,7 +58,9 @@ SET status = CASE
         WHEN m.status * 100 + r.status = ANY ($9::int[])
           OR m.failure_reason * 10000 + m.status * 100 + r.late_status = ANY ($9::int[]) THEN r.failure_reason
         ELSE m.failure_reason END,
-    provider_code = coalesce(r.provider_code, m.provider_code),
+    provider_code = CASE
+        WHEN m.status = 8 AND m.status * 100 + r.status = ANY ($9::int[]) THEN r.provider_code -- it did not fail
+        ELSE coalesce(r.provider_code, m.provider_code) END,
     provider_message_id = coalesce(m.provider_message_id, r.provider_message_id),
     segments = greatest(m.segments, r.segments),
     update_time = CASE
@@ -74,6 +76,43 @@ WHERE m.campaign_id = $1 AND m.number = r.number AND m.attempt = r.attempt
     OR m.segments < r.segments)
 RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status,
           coalesce(new.failure_reason, 0)::smallint AS failure_reason
+
+-- name: apply_reports_to_kept_attempts
+-- The same reports for attempts that a retry has followed, along the same edges.
+UPDATE message_attempt a
+SET status = coalesce(r.target, a.status),
+    failure_reason = CASE WHEN r.target IS NULL THEN a.failure_reason ELSE r.failure_reason END,
+    provider_code = CASE
+        WHEN a.status = 8 AND r.target <> 8 THEN r.provider_code
+        ELSE coalesce(r.provider_code, a.provider_code) END,
+    provider_message_id = coalesce(a.provider_message_id, r.provider_message_id),
+    segments = greatest(a.segments, r.segments),
+    update_time = CASE WHEN r.target IS NULL THEN a.update_time ELSE now() END
+FROM (
+    SELECT r.*,
+           CASE WHEN k.status * 100 + r.status = ANY ($9::int[]) THEN r.status
+                WHEN k.failure_reason * 10000 + k.status * 100 + r.late_status = ANY ($9::int[]) THEN r.late_status
+           END AS target
+    FROM unnest($2::int[], $3::int[], $4::smallint[], $5::smallint[], $6::smallint[], $7::text[], $8::text[],
+                $10::smallint[])
+         AS r (number, attempt, status, late_status, failure_reason, provider_code, provider_message_id, segments)
+    JOIN message_attempt k ON k.campaign_id = $1 AND k.number = r.number AND k.attempt = r.attempt
+) AS r
+WHERE a.campaign_id = $1 AND a.number = r.number AND a.attempt = r.attempt
+  AND (r.target IS NOT NULL OR (a.provider_message_id IS NULL AND r.provider_message_id IS NOT NULL))
+
+-- name: settle_arrived
+-- Queued again by a retry, and by now it is known that an earlier attempt arrived: nothing is sent once more.
+UPDATE message m
+SET status = a.status, claim_time = a.claim_time, update_time = now(),
+    provider_message_id = a.provider_message_id, provider_code = a.provider_code, segments = a.segments
+FROM (
+    SELECT DISTINCT ON (number) * FROM message_attempt
+    WHERE campaign_id = $1 AND number BETWEEN $2 AND $3 AND status IN (6, 7)
+    ORDER BY number, status
+) AS a
+WHERE m.campaign_id = $1 AND m.number = a.number AND m.status = 2
+RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 0::smallint AS failure_reason
 
 -- name: note_unknown_attempts
 -- $5: the status that the messages must have: SENDING, or SENT for emails of which nothing is heard.
