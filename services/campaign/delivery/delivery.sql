@@ -60,7 +60,10 @@ SET status = CASE
         ELSE m.failure_reason END,
     provider_code = CASE
         WHEN m.status = 8 AND m.status * 100 + r.status = ANY ($9::int[]) THEN r.provider_code -- it did not fail
-        ELSE coalesce(r.provider_code, m.provider_code) END,
+        WHEN m.status * 100 + r.status = ANY ($9::int[])
+          OR m.failure_reason * 10000 + m.status * 100 + r.late_status = ANY ($9::int[])
+        THEN coalesce(r.provider_code, m.provider_code)
+        ELSE m.provider_code END,
     provider_message_id = coalesce(m.provider_message_id, r.provider_message_id),
     segments = greatest(m.segments, r.segments),
     update_time = CASE
@@ -83,6 +86,7 @@ UPDATE message_attempt a
 SET status = coalesce(r.target, a.status),
     failure_reason = CASE WHEN r.target IS NULL THEN a.failure_reason ELSE r.failure_reason END,
     provider_code = CASE
+        WHEN r.target IS NULL THEN a.provider_code
         WHEN a.status = 8 AND r.target <> 8 THEN r.provider_code
         ELSE coalesce(r.provider_code, a.provider_code) END,
     provider_message_id = coalesce(a.provider_message_id, r.provider_message_id),
