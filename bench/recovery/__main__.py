@@ -20,14 +20,14 @@ import uvloop
 
 from bench.recovery.doubt import RESOLVED_SECONDS_MAX, Doubts, doubts
 from bench.recovery.restarts import PROCESSES, WIPED_NATS, Recovery, restarts
-from bench.recovery.traffic import traffic
+from bench.recovery.traffic import STEADY_SECONDS_MAX, traffic
 from outreach.vocabulary import Channel
 
 RESTART_AIM_SECONDS = 5.0
 WIPED_AIM_SECONDS = 15.0
 RESOLVED_SHARE_AIM = 0.99
 #: What is imported has to last; a kill takes some seconds, with what comes before and after it.
-_SECONDS_A_KILL = 10.0
+_SECONDS_A_KILL = 15.0
 
 
 async def main(rounds: int, sender_kills: int) -> bool:
@@ -96,4 +96,9 @@ if __name__ == "__main__":
     rounds = numbers[0] if numbers else 3
     sender_kills = numbers[1] if len(numbers) > 1 else 20
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(0 if runner.run(main(rounds, sender_kills)) else 1)
+        try:
+            all_met = runner.run(main(rounds, sender_kills))
+        except TimeoutError:
+            print(f"sending did not go on within {STEADY_SECONDS_MAX:.0f} s: MISSED")
+            all_met = False
+    sys.exit(0 if all_met else 1)

@@ -23,11 +23,13 @@ from chaos.soak.ledger import LedgerFollower
 from outreach.client.connection import new_request_id
 from outreach.local.stack import LocalStack
 
-#: So long after a campaign is final, and after the end of a fault, the provider may have something
-#: to tell; it makes no webhook later than that.
+#: So long after a campaign is final the provider may have something to tell of it, and no longer:
+#: that is how its retries are set.
 LATE_SECONDS = 25.0
+#: What a fault has held up until its end is committed this much later.
+HEALED_SECONDS = 10.0
 #: Kept so long after its check, so that the tables hold campaigns of all ages.
-KEPT_SECONDS = 240.0
+KEPT_SECONDS = 480.0
 #: Of so many campaigns one is left to the retention.
 RETENTION_EVERY = 10
 _LOOK_SECONDS = 0.5
@@ -135,12 +137,15 @@ class CampaignChecks:
         await answered(lambda: self._client.delete_campaign(campaign_id, request_id=request_id))
 
     async def _until_late(self, final_time: float) -> None:
+        """Wait until nothing can come late any more, and no fault holds it up."""
         while True:
-            ended = [one.done.ended_time for one in self._disturbance.since(final_time)]
-            left = max([final_time, *ended]) + LATE_SECONDS - time.time()
-            if left <= 0:
+            ended = max(
+                (one.done.ended_time for one in self._disturbance.since(final_time)), default=0.0
+            )
+            quiet_time = max(final_time + LATE_SECONDS, ended + HEALED_SECONDS)
+            if time.time() >= quiet_time:
                 return
-            await asyncio.sleep(min(left, LATE_SECONDS))
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _read(self, campaign: SoakCampaign) -> History:
         """What the database holds of it; asked again while a fault keeps it from answering."""

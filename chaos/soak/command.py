@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from chaos.soak.options import SoakOptions, stack_options
 from chaos.soak.report import Growth, growths, memory_lines, other_lines, warm_up_seconds
 from chaos.soak.soak import Soak
 from chaos.stack import ChaosStack
+from outreach.logs import configure_logs
 
 _VIOLATIONS_SHOWN_MAX = 50
 
@@ -36,6 +38,8 @@ def main(arguments: argparse.Namespace) -> int:
     directory = arguments.directory or Path(tempfile.gettempdir(), f"outreach-soak-{os.getpid()}")
     # PostgreSQL may run as another user, who has to get there.
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    # What the clients here meet with is a fault's doing.
+    configure_logs(level="CRITICAL", service="soak")
     options = SoakOptions(
         seconds=arguments.minutes * 60,
         rate=arguments.rate,
@@ -51,9 +55,13 @@ async def soak(options: SoakOptions) -> int:
     for server in ("OUTREACH_POSTGRES_DSN", "OUTREACH_NATS_URL"):
         os.environ.pop(server, None)  # servers of our own: they will be killed
     print(f"samples, logs and the report are kept in {options.directory}", flush=True)
-    async with ChaosStack(stack_options(options)) as stack:
-        soaked = Soak(options, stack)
-        await soaked.run()
+    data_dir = options.directory / "stack"
+    try:
+        async with ChaosStack(stack_options(options, data_dir)) as stack:
+            soaked = Soak(options, stack)
+            await soaked.run()
+    finally:
+        await asyncio.to_thread(_keep_logs_only, data_dir)
     found = [*growths(soaked.lives, soaked.seconds)]
     text = "\n".join(_summary(soaked, found))
     print(text, flush=True)
@@ -61,6 +69,14 @@ async def soak(options: SoakOptions) -> int:
     (options.directory / "report.json").write_bytes(_report(soaked, found))
     leaks = any(growth.leaks for growth in found)
     return 1 if leaks or soaked.checks.violations or soaked.failures or soaked.interrupted else 0
+
+
+def _keep_logs_only(data_dir: Path) -> None:
+    kept = data_dir.with_name("log")
+    shutil.rmtree(kept, ignore_errors=True)
+    if (data_dir / "log").exists():
+        (data_dir / "log").rename(kept)
+    shutil.rmtree(data_dir, ignore_errors=True)
 
 
 def _summary(soaked: Soak, found: list[Growth]) -> Iterator[str]:

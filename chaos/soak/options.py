@@ -70,7 +70,7 @@ class SoakOptions:
     )
 
 
-def stack_options(options: SoakOptions) -> ChaosOptions:
+def stack_options(options: SoakOptions, data_dir: Path) -> ChaosOptions:
     """Two replicas of everything, timers so short that a campaign ends in a minute, and old data removed."""
     pace = round(options.rate / len(Channel) * PACE_SHARE)
     settings = {
@@ -82,8 +82,9 @@ def stack_options(options: SoakOptions) -> ChaosOptions:
         "EMAIL_TIMED_OUT_AFTER_SECONDS": 40,
         "SENDER_SMS_REQUEST_SECONDS_MAX": 5,
         "SENDER_EMAIL_REQUEST_SECONDS_MAX": 10,
-        "RETENTION_DELETE_AFTER_DAYS": 0.005,
-        "CHANGE_LOG_KEPT_SECONDS": 180,
+        "RETENTION_DELETE_AFTER_DAYS": 0.007,
+        # A campaign is checked a minute or two after its end, and needs its log for that.
+        "CHANGE_LOG_KEPT_SECONDS": 400,
         "BOOTSTRAP_SEGMENTS_PER_SECOND_MAX": pace,
         "BOOTSTRAP_EMAILS_PER_SECOND_MAX": pace,
     }
@@ -96,6 +97,6 @@ def stack_options(options: SoakOptions) -> ChaosOptions:
         seed=f"soak-{options.seed}",
         knobs=_KNOBS,
         settings={f"OUTREACH_{name}": str(value) for name, value in settings.items()},
-        data_dir=options.directory / "stack",
+        data_dir=data_dir,
         durable=True,
     )

@@ -94,11 +94,12 @@ def memory_lines(found: list[Growth], lives: Lives) -> Iterator[str]:
 
 
 def other_lines(found: list[Growth]) -> Iterator[str]:
-    """All that is not memory: what grew at all, or is judged to leak, of every source."""
+    """All that is not memory; small tables only if they leak."""
     yield f"{'others':<32}{'figure':<20}{'first':>12}{'last':>12}{'per hour':>12}"
     for growth in found:
         trend = growth.trend
-        if growth.figure == "rss_bytes" or not (trend.first or trend.last):
+        small = max(trend.first, trend.last) <= ALLOWANCES[growth.figure].absolute
+        if growth.figure == "rss_bytes" or (growth.source.startswith("table ") and small):
             continue
         yield (
             f"{growth.source:<32}{growth.figure:<20}{trend.first:>12,.0f}{trend.last:>12,.0f}"
