@@ -12,14 +12,15 @@ from outreach.vocabulary import Channel, MessageStatus
 
 #: A commit's time is that of its transaction's beginning.
 _COMMIT_SECONDS_MAX = 1.0
-#: What a service may hold once a run is settled: about twice what it needs.
-_RSS_BYTES_MAX = 256 * 2**20
-#: Jobs and stored webhooks that are left by then: at most some look-ups.
-_JETSTREAM_MESSAGES_MAX = 100
-#: Answers of the provider to requests of which it has taken nothing, and that leave that open.
-_UNANSWERED = ("http_500_before_accept", "dropped_before_accept", "unavailable")
 #: Of whose memory we promise something, as their processes' names begin.
 _SERVICES = ("campaign-", "sender-", "export-")
+#: What a service may hold: about twice what it needs.
+_RSS_BYTES_MAX = 256 * 2**20
+#: Stored webhooks of a message, each perhaps twice, while the database is away; and its share of jobs.
+_STORED_PER_MESSAGE_MAX = 10
+#: Answers of the provider to requests of which it has taken nothing, and that leave that open.
+_UNANSWERED = ("http_500_before_accept", "dropped_before_accept", "unavailable")
+_UNANSWERED_EMAIL = ("http_500_before_accept", "drop_before_accept", "unavailable")
 
 
 def bounds_of(
@@ -51,7 +52,8 @@ def bounds_of(
         if fault.unsent_max
     )
     by_provider = sum(int(sms_totals.get(name, 0)) for name in _UNANSWERED)
-    by_provider += largest * sum(int(email_totals.get(name, 0)) for name in _UNANSWERED)
+    refused = email_totals["requests_refused"]
+    by_provider += largest * sum(int(refused.get(name, 0)) for name in _UNANSWERED_EMAIL)
     return Bounds(
         send_window_seconds=plan.send_window_seconds,
         email_upload_seconds=plan.email_request_seconds,
@@ -63,7 +65,8 @@ def bounds_of(
             for sample in history.samples
             if sample.source.startswith(_SERVICES)
         },
-        jetstream_messages_max=_JETSTREAM_MESSAGES_MAX,
+        jetstream_messages_max=_STORED_PER_MESSAGE_MAX
+        * sum(campaign.total for campaign in history.campaigns),
     )
 
 
