@@ -36,6 +36,10 @@ from outreach.vocabulary import FailureReason, Outcome
 
 #: Jobs that claim at once; more would only be kept from other senders.
 JOBS_CLAIMING_MAX: Final = 4
+#: Of one organisation; one turn is always left for other organisations' jobs, and for look-ups.
+LANE_JOBS_CLAIMING_MAX: Final = JOBS_CLAIMING_MAX - 1
+#: Another one of an organisation that has all its turns is given back for so long.
+TURN_RETRY_SECONDS: Final = 0.25
 #: Jobs whose messages are under way or whose reports are not committed yet.
 JOBS_OPEN_MAX: Final = 64
 #: Campaigns whose attempts are looked up at once.
@@ -221,6 +225,9 @@ class Worker(Generic[PreparedT]):
     async def _claim_all(self, run: _JobRun) -> bool:
         """Claim the job's range and queue it for sending. False: the job has to come again."""
         lane = self._slots.lane(run.job.organisation_id)
+        if lane.jobs >= LANE_JOBS_CLAIMING_MAX:
+            run.retry_seconds = TURN_RETRY_SECONDS
+            return False
         lane.jobs += 1
         failures = 0
         try:
