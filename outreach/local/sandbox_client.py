@@ -44,6 +44,10 @@ class SandboxClient:
         """Close the connections."""
         await self._http.close()
 
+    async def knobs(self) -> dict[str, Any]:
+        """The present knobs."""
+        return await self._ask("GET", "/sandbox/knobs")
+
     async def set_knobs(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
         """Replace all knobs: those not given get their defaults."""
         return await self._ask("PUT", "/sandbox/knobs", body=knobs)
