@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from pathlib import Path
+
+import stamina.instrumentation
+import structlog
 
 from chaos.breaking import run_breaks
 from chaos.breaks import BREAKS
@@ -27,6 +31,9 @@ from chaos.soak import command as soak
 
 def main() -> int:
     """0: every promise was kept; 1: one was broken, or a run could not be made."""
+    # stamina would log each repeated call, and our own NATS connection its losses.
+    stamina.instrumentation.set_on_retry_hooks([])
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     arguments = _parser().parse_args()
     command: str = arguments.command
     if command == "run":

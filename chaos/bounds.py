@@ -14,6 +14,7 @@ from outreach.vocabulary import Channel, MessageStatus
 _COMMIT_SECONDS_MAX = 1.0
 #: Answers of the provider to requests of which it has taken nothing, and that leave that open.
 _UNANSWERED = ("http_500_before_accept", "dropped_before_accept", "unavailable")
+_UNANSWERED_EMAIL = ("http_500_before_accept", "drop_before_accept", "unavailable")
 
 
 def bounds_of(
@@ -45,7 +46,8 @@ def bounds_of(
         if fault.unsent_max
     )
     by_provider = sum(int(sms_totals.get(name, 0)) for name in _UNANSWERED)
-    by_provider += largest * sum(int(email_totals.get(name, 0)) for name in _UNANSWERED)
+    refused = email_totals["requests_refused"]
+    by_provider += largest * sum(int(refused.get(name, 0)) for name in _UNANSWERED_EMAIL)
     return Bounds(
         send_window_seconds=plan.send_window_seconds,
         email_upload_seconds=plan.email_request_seconds,

@@ -18,9 +18,8 @@ from chaos.knobs import draw_knobs
 from outreach.vocabulary import Channel
 
 MESSAGES = 2_000
-FAULTS_MAX = 4
 #: Beyond the longest fault: callbacks and their retries, some look-ups, a slow machine.
-SETTLING_SECONDS = 12.0
+SETTLING_SECONDS = 16.0
 
 
 class Moment(StrEnum):
@@ -31,16 +30,19 @@ class Moment(StrEnum):
     RETRY = "retry"
 
 
+#: How the kinds of deaths at a place in the code begin.
+CRASH: Final = "crash-at:"
+
 #: Deaths at a place in the code are armed right before something leads there. Faults of other kinds may come at any
 #: time of a run.
 _MOMENTS: Final[Mapping[str, Moment]] = {
-    "crash-at:import-": Moment.IMPORT,
-    "crash-at:retry-": Moment.RETRY,
+    f"{CRASH}import-": Moment.IMPORT,
+    f"{CRASH}retry-": Moment.RETRY,
 }
 #: Armed as the run begins, for what a client does soon.
-_AT_ONCE: Final = ("crash-at:stop-", "crash-at:cancel-", "crash-at:deletion-")
+_AT_ONCE: Final = (f"{CRASH}stop-", f"{CRASH}cancel-", f"{CRASH}deletion-")
 #: What leads there comes when nearly all is sent.
-_AT_THE_END: Final = ("crash-at:completion-", "crash-at:sweep-")
+_AT_THE_END: Final = (f"{CRASH}completion-", f"{CRASH}sweep-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +219,7 @@ def _topology(chance: random.Random) -> Topology:
 def _campaigns(
     chance: random.Random, messages: int, kinds: Sequence[str]
 ) -> tuple[CampaignPlan, ...]:
-    must_stop = any(kind.startswith((*_AT_ONCE, "crash-at:retry-")) for kind in kinds)
+    must_stop = any(kind.startswith((*_AT_ONCE, f"{CRASH}retry-")) for kind in kinds)
     return tuple(
         CampaignPlan(
             channel=channel,
@@ -233,7 +235,7 @@ def _campaigns(
 
 
 def _clients(chance: random.Random, kinds: Sequence[str]) -> ClientsPlan:
-    must_delete = any(kind.startswith("crash-at:deletion-") for kind in kinds)
+    must_delete = any(kind.startswith(f"{CRASH}deletion-") for kind in kinds)
     return ClientsPlan(
         opt_outs=chance.choice((0, 3, 8)),
         forged=chance.choice((0, 2, 5)),

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import orjson
 
-from chaos.run import RunResult
+from chaos.run import NOT_REACHED, RunResult
 from outreach.vocabulary import Channel, FailureReason, MessageStatus
 
 _VIOLATIONS_SHOWN_MAX = 10
@@ -19,7 +19,8 @@ class Outcome:
     """A run in short; what a process that ran it tells the one that asked for it.
 
     Attributes:
-        kinds: of its faults, in order.
+        kinds: of its faults that happened, in order.
+        missed: kinds of those that were armed where nobody came by.
         messages: of both campaigns.
         accepted: by the provider, on both channels.
         violations: how many.
@@ -28,6 +29,7 @@ class Outcome:
 
     seed: int
     kinds: tuple[str, ...]
+    missed: tuple[str, ...]
     seconds: float
     messages: int
     accepted: int
@@ -52,7 +54,9 @@ def outcome_of(result: RunResult, replay: str) -> Outcome:
     verdict = f"{len(violations)} VIOLATIONS" if violations else "ok"
     ends = "; ".join(_ends(result, channel) for channel in Channel)
     pace = f"{result.seconds:5.1f} s {messages / result.seconds:4.0f}/s"
-    kinds = ", ".join(result.plan.kinds)
+    missed = tuple(one.kind for one in history.faults if one.details.endswith(NOT_REACHED))
+    happened = tuple(one.kind for one in history.faults if not one.details.endswith(NOT_REACHED))
+    kinds = ", ".join((*happened, *(f"({kind})" for kind in missed)))
     lines = [f"seed {result.seed:>4}  {verdict:<6} {pace}  {ends}  [{kinds}]"]
     if violations:
         shown = violations[:_VIOLATIONS_SHOWN_MAX]
@@ -62,7 +66,8 @@ def outcome_of(result: RunResult, replay: str) -> Outcome:
         lines.append(f"    again: {replay}")
     return Outcome(
         seed=result.seed,
-        kinds=result.plan.kinds,
+        kinds=happened,
+        missed=missed,
         seconds=result.seconds,
         messages=messages,
         accepted=len(history.acceptances),
@@ -75,6 +80,7 @@ def outcome_of(result: RunResult, replay: str) -> Outcome:
 def summary(outcomes: Sequence[Outcome], broken: Sequence[int]) -> str:
     """All runs together; `broken`: seeds whose run could not be made."""
     kinds = Counter(kind for outcome in outcomes for kind in outcome.kinds)
+    missed = Counter(kind for outcome in outcomes for kind in outcome.missed)
     by_invariant: Counter[str] = Counter()
     for outcome in outcomes:
         by_invariant.update(outcome.by_invariant)
@@ -88,6 +94,7 @@ def summary(outcomes: Sequence[Outcome], broken: Sequence[int]) -> str:
         f"violations  {_listed(by_invariant) or 'none: nothing lost, nothing sent twice'}",
         f"faults      {sum(kinds.values())} of {len(kinds)} kinds",
         *(f"            {count:>4}  {kind}" for kind, count in sorted(kinds.items())),
+        f"not reached {_listed(missed) or 'none'}",
     ]
     if failed:
         lines.append(f"failed      {' '.join(map(str, failed))}")

@@ -1,4 +1,4 @@
-"""All who look on while a run goes on: watchers, pollers, exporters."""
+"""All who look on while a run goes on: watchers, pollers, exporters, a sampler."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from chaos.history import History
 from chaos.record.exports import export_once
 from chaos.record.pollers import poll_gets, poll_lists
 from chaos.record.watchers import CampaignWatcher, restless, watch_all
+from chaos.resources import Sampler
 from outreach.client import OutreachClient
+from outreach.local.stack import LocalStack
 
 _LOOK_SECONDS = 0.05
 _EXPORT_SECONDS = 2.5
+_SAMPLE_SECONDS = 3.0
 
 
 class Recorder:
@@ -23,14 +26,20 @@ class Recorder:
 
     Args:
         clients: one for each replica of the campaign service.
+        stack: whose processes are sampled.
         history: gets all that is seen.
         chance: of whoever is restless.
     """
 
     def __init__(
-        self, clients: Sequence[OutreachClient], history: History, chance: random.Random
+        self,
+        clients: Sequence[OutreachClient],
+        stack: LocalStack,
+        history: History,
+        chance: random.Random,
     ) -> None:
         self._clients = tuple(clients)
+        self._sampler = Sampler(stack)
         self._history = history
         self._chance = chance
         self._watchers: list[CampaignWatcher] = []
@@ -64,6 +73,7 @@ class Recorder:
             poll_gets(self._clients[-1], campaign_ids, history),
             poll_lists(first, history),
             self._export(campaign_ids),
+            self._sample(),
         ):
             self._tasks.append(asyncio.create_task(looking))
 
@@ -83,6 +93,11 @@ class Recorder:
         for task in self._tasks:
             if task.done():
                 task.result()
+
+    async def _sample(self) -> None:
+        while True:
+            self._history.samples += await self._sampler.sample()
+            await asyncio.sleep(_SAMPLE_SECONDS)
 
     async def _export(self, campaign_ids: Sequence[str]) -> None:
         client = self._clients[0]
