@@ -27,7 +27,7 @@ from outreach.sending.outcomes import (
     NotSent,
     Throttled,
 )
-from outreach.sending.pacing import AdaptiveConcurrency
+from outreach.sending.pacing import AdaptiveConcurrency, OutageRests
 from outreach.sending.provider import PreparedT, Provider, WindowOver
 from outreach.vocabulary import Outcome
 
@@ -120,6 +120,7 @@ class Lane(Generic[PreparedT]):
 
     def __init__(self, pacing: AdaptiveConcurrency, messages_per_request_max: int) -> None:
         self.pacing = pacing
+        self.outage = OutageRests()
         self.ready: deque[_Parcel[PreparedT]] = deque()
         self.sending = 0
         #: Parcels that wait for their next try, and the timers of that; they hold no slot.
@@ -326,10 +327,16 @@ class Slots(Generic[PreparedT]):
         answer = await self._ask(claim, parcel, begin)
         reached("request-answered")
         if type(answer) is Answered:
-            lane.pacing.on_answer(at_limit=at_limit)
+            if all(outcome.outcome is Outcome.UNKNOWN for outcome in answer.outcomes):
+                self._rest_in_outage(lane, begun_seconds)
+            else:
+                lane.outage.on_known()
+                lane.pacing.on_answer(at_limit=at_limit)
             claim.settle(answer.outcomes)
             return
         begin.clear()
+        if not isinstance(answer, NotSent):
+            lane.outage.on_known()
         if type(answer) is AccountRefused:
             claim.refuse(answer)
             _hand_back(parcel)
@@ -346,10 +353,22 @@ class Slots(Generic[PreparedT]):
                     concurrent_requests=answer.concurrent_requests,
                 )
             else:
+                if not lane.blocked_seconds:
+                    retry_after_seconds = round(answer.retry_after_seconds, 1)
+                    _log.warning("provider_throttled", retry_after_seconds=retry_after_seconds)
                 blocked_seconds = self._block(lane, answer.retry_after_seconds)
         elif isinstance(answer, NotSent):
             self._slow_down(lane, answer, begun_seconds)
         self._try_later(lane, parcel, blocked_seconds)
+
+    def _rest_in_outage(self, lane: Lane[PreparedT], begun_seconds: float) -> None:
+        """After several requests of which nobody knows what became: rest, then try with one."""
+        now_seconds = time.monotonic()
+        rest_seconds = lane.outage.on_unknown(begun_seconds=begun_seconds, now_seconds=now_seconds)
+        if rest_seconds:
+            _log.warning("provider_outage", rest_seconds=rest_seconds)
+            lane.pacing.on_outage(now_seconds=now_seconds)
+            self._block(lane, rest_seconds)
 
     def _slow_down(self, lane: Lane[PreparedT], answer: NotSent, begun_seconds: float) -> None:
         """Uploads that take long and come to nothing take each other's line: fewer at once."""
@@ -384,8 +403,6 @@ class Slots(Generic[PreparedT]):
     def _block(self, lane: Lane[PreparedT], seconds: float) -> float:
         """Let the lane rest. Returns for how long it does."""
         seconds = min(max(seconds, RETRY_SECONDS_MIN), RETRY_AFTER_SECONDS_MAX)
-        if not lane.blocked_seconds:
-            _log.warning("provider_throttled", retry_after_seconds=round(seconds, 1))
         ends = lane.block(seconds)
         self._hand_back_late(lane)
         self._wake_when_unblocked(lane)

@@ -12,12 +12,14 @@ from uuid import UUID, uuid4
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.journal import AttemptKey, Journal, read_journal
 from outreach.sending.outcomes import Answer, Answered, AttemptOutcome, NotSent, Throttled
+from outreach.sending.pacing import OUTAGE_REQUESTS
 from outreach.sending.provider import WindowOver
 from outreach.sending.slots import Claim, Slots
 from outreach.vocabulary import Channel, Outcome
 from tests.waiting import eventually
 
 CAMPAIGN = uuid4()
+SLOTS = 2
 
 
 class SlowProvider:
@@ -107,7 +109,7 @@ async def slots_rig(directory: Path) -> AsyncIterator[Rig]:
     journal = Journal(directory)
     index = journal.open_instance(uuid4())
     provider = SlowProvider(journal)
-    slots = Slots(provider, journal, slots_max=2, concurrency_start=2)
+    slots = Slots(provider, journal, slots_max=SLOTS, concurrency_start=SLOTS)
     running = asyncio.create_task(slots.run())
     try:
         yield Rig(slots, provider, index)
@@ -166,3 +168,18 @@ async def test_what_waited_past_its_window_is_not_even_started(tmp_path: Path) -
         await eventually(lambda: rig.outcomes, 5, "settled")
         assert rig.outcomes == {1: Outcome.HANDED_BACK}
         assert rig.provider.starts == 0
+
+
+async def test_an_outage_costs_what_was_under_way_and_a_try_now_and_then(tmp_path: Path) -> None:
+    """What is sent while the provider answers nothing but 5xx is in doubt for good."""
+    async with slots_rig(tmp_path) as rig:
+        rig.provider.fault = KeyError("a fault")
+        for number in range(1, 101):
+            rig.claim(number, window_seconds=60)
+        await eventually(lambda: rig.provider.starts > OUTAGE_REQUESTS + SLOTS, 10, "a try")
+        in_doubt = rig.provider.starts
+        assert in_doubt <= OUTAGE_REQUESTS + SLOTS + 1
+        rig.provider.fault = None
+        await eventually(lambda: len(rig.outcomes) == 100, 20, "settled")
+        unknown = [one for one in rig.outcomes.values() if one is Outcome.UNKNOWN]
+        assert len(unknown) <= in_doubt + 1
