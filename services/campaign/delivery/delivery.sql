@@ -119,7 +119,7 @@ WHERE m.campaign_id = $1 AND m.number = a.number AND m.status = 2
 RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 0::smallint AS failure_reason
 
 -- name: note_unknown_attempts
--- $5: the status that the messages must have: SENDING, or SENT for emails of which nothing is heard.
+-- $5: the status that the messages must have: SENDING, or SENT when nothing is heard of them.
 INSERT INTO unknown_attempt (campaign_id, number, attempt, next_look_up_time)
 SELECT m.campaign_id, m.number, m.attempt, now() + make_interval(secs => $4)
 FROM unnest($2::int[], $3::int[]) AS u (number, attempt)
@@ -127,6 +127,14 @@ JOIN message m ON m.campaign_id = $1 AND m.number = u.number AND m.attempt = u.a
 ON CONFLICT (campaign_id, number) DO UPDATE
     SET attempt = excluded.attempt, unknown_time = now(), look_ups = 0, next_look_up_time = excluded.next_look_up_time
     WHERE unknown_attempt.attempt < excluded.attempt
+
+-- name: note_no_news
+-- SMS: the provider has been asked for these accepted messages and has no receipt either; it is not asked again.
+UPDATE unknown_attempt u
+SET next_look_up_time = 'infinity'
+FROM unnest($2::int[], $3::int[]) AS n (number, attempt)
+JOIN message m ON m.campaign_id = $1 AND m.number = n.number AND m.attempt = n.attempt AND m.status = 4
+WHERE u.campaign_id = $1 AND u.number = n.number AND u.attempt = n.attempt
 
 -- name: release_unknown_attempts
 -- What may have gone out is no instance's any more: whoever ends that instance, and however little is known of it
@@ -255,9 +263,14 @@ SELECT id FROM campaign WHERE holds_channel AND queued > 0 AND (stop_time IS NOT
 SELECT id FROM campaign WHERE holds_channel AND sent > 0 AND channel = 1
 
 -- name: overdue_receipts
-SELECT number FROM message
-WHERE campaign_id = $1 AND status = 4 AND update_time < now() - make_interval(secs => $2)
-ORDER BY number
+-- The provider has been asked (note_no_news), or can't be: nobody answers for as long again, or its id is not known.
+SELECT m.number
+FROM message m
+LEFT JOIN unknown_attempt u ON u.campaign_id = m.campaign_id AND u.number = m.number AND u.attempt = m.attempt
+WHERE m.campaign_id = $1 AND m.status = 4 AND m.update_time < now() - make_interval(secs => $2)
+  AND (u.next_look_up_time = 'infinity' OR m.provider_message_id IS NULL
+    OR m.update_time < now() - make_interval(secs => 2 * $2))
+ORDER BY m.number
 LIMIT $3
 
 -- name: assume_delivered
@@ -272,7 +285,7 @@ RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_statu
 SELECT id FROM campaign
 WHERE holds_channel AND sent > 0 AND channel = 2 AND start_time < now() - make_interval(secs => $1)
 
--- name: silent_emails
+-- name: silent_messages
 SELECT m.number, m.attempt
 FROM message m
 WHERE m.campaign_id = $1 AND m.status = 4 AND m.update_time < now() - make_interval(secs => $2)
@@ -350,17 +363,21 @@ SELECT c.channel, t.content_hash FROM campaign c JOIN campaign_content t ON t.ca
 -- looked up together, so that one listed message is not taken for two of them; and none while another of them may
 -- still be told of by its sender.
 WITH due AS (
-    SELECT number FROM unknown_attempt
-    WHERE campaign_id = $1 AND next_look_up_time <= now()
-    ORDER BY next_look_up_time
+    SELECT u.number
+    FROM unknown_attempt u
+    LEFT JOIN message m ON m.campaign_id = u.campaign_id AND m.number = u.number AND m.attempt = u.attempt
+    WHERE u.campaign_id = $1 AND u.next_look_up_time <= now() AND m.status IS DISTINCT FROM 4
+    ORDER BY u.next_look_up_time
     LIMIT $2
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE OF u SKIP LOCKED
 ), together AS (
     SELECT u.number
     FROM unknown_attempt u
     JOIN contact c ON c.campaign_id = $1 AND c.number = u.number
+    -- Accepted ones are asked for by their own ids (lease_silent_sms).
+    LEFT JOIN message m ON m.campaign_id = u.campaign_id AND m.number = u.number AND m.attempt = u.attempt
     -- Nobody can be looked up who was erased: such an attempt ends by its time limit.
-    WHERE u.campaign_id = $1 AND c.recipient <> ''
+    WHERE u.campaign_id = $1 AND c.recipient <> '' AND m.status IS DISTINCT FROM 4
       AND c.recipient_hash IN (
           SELECT c.recipient_hash FROM due JOIN contact c ON c.campaign_id = $1 AND c.number = due.number
       )
@@ -402,6 +419,29 @@ LEFT JOIN twins t ON t.number = l.number
 LEFT JOIN earlier e ON e.number = l.number
 WHERE t.under_way IS NOT TRUE
 ORDER BY m.claim_time, l.number
+
+-- name: lease_silent_sms
+-- Accepted (SENT), and no receipt came: looked up by the provider's id, until it answers (note_no_news).
+WITH due AS (
+    SELECT u.number, m.claim_time, m.provider_message_id
+    FROM unknown_attempt u
+    JOIN message m ON m.campaign_id = u.campaign_id AND m.number = u.number AND m.attempt = u.attempt
+    WHERE u.campaign_id = $1 AND u.next_look_up_time <= now() AND m.status = 4 AND m.provider_message_id IS NOT NULL
+    ORDER BY u.next_look_up_time
+    LIMIT $2
+    FOR UPDATE OF u SKIP LOCKED
+), leased AS (
+    UPDATE unknown_attempt u
+    SET look_ups = u.look_ups + 1, next_look_up_time = now() + make_interval(secs => $3)
+    FROM due
+    WHERE u.campaign_id = $1 AND u.number = due.number
+    RETURNING u.number, u.attempt, due.claim_time, due.provider_message_id
+)
+SELECT l.number, l.attempt, c.recipient, c.recipient_hash, '{}'::text[] AS variables, l.claim_time,
+       '{}'::text[] AS other_provider_message_ids, l.provider_message_id
+FROM leased l
+JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
+ORDER BY l.number
 
 -- name: lease_email_look_ups
 -- SendGrid is asked for one attempt by our own id, so other messages to the recipient do not matter. First those that

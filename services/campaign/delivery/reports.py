@@ -135,11 +135,13 @@ class Reports:
         campaign: LockedCampaign,
         learned: dict[tuple[int, int], Learned],
     ) -> int | None:
-        known, unknown, opted_out = [], [], []
+        known, unknown, no_news, opted_out = [], [], [], []
         for (number, attempt), item in learned.items():
             target = OUTCOME_TARGET[item.outcome]
             if item.outcome is Outcome.UNKNOWN:
                 unknown.append((number, attempt))
+            elif item.outcome is Outcome.NOT_FOUND:
+                no_news.append((number, attempt))
             if target is None:
                 continue
             if target is MessageStatus.OPTED_OUT:
@@ -174,12 +176,9 @@ class Reports:
                 opted_out,
             )
         if unknown:
-            await self._note_unknown(
-                connection,
-                campaign.id,
-                [number for number, _ in unknown],
-                [attempt for _, attempt in unknown],
-            )
+            await self._note_unknown(connection, campaign.id, *_columns(unknown))
+        if no_news and campaign.channel is Channel.SMS:
+            await connection.execute(QUERIES["note_no_news"], campaign.id, *_columns(no_news))
         return revision
 
     async def _note_unknown(
@@ -257,6 +256,11 @@ class Reports:
             revision = await record_changes(connection, campaign, moves)
         await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
         return len(moves)
+
+
+def _columns(attempts: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Numbers, and attempts beside them."""
+    return [number for number, _ in attempts], [attempt for _, attempt in attempts]
 
 
 def _text(told: str, characters_max: int) -> str | None:
