@@ -69,6 +69,12 @@ def _check(path: Path) -> int:
     return 1 if violations else 0
 
 
+def _break_name(text: str) -> str:
+    if text not in BREAKS:
+        raise argparse.ArgumentTypeError(f"no break {text!r}; there are {', '.join(BREAKS)}")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -86,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     soak.add_arguments(commands.add_parser("soak", help="send for long, and watch for leaks"))
     commands.add_parser("list", help="list the kinds of faults")
     breaking = commands.add_parser("breaks", help="break the product on purpose")
-    breaking.add_argument("names", nargs="*", choices=[*BREAKS, []], metavar="NAME")
+    breaking.add_argument("names", nargs="*", type=_break_name, metavar="NAME")
     checking = commands.add_parser("check", help="check a kept history")
     checking.add_argument("file", type=Path)
     return parser

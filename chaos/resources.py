@@ -2,7 +2,7 @@
 JetStream stores, and how large and how bloated the tables are.
 
 Sources are `campaign-1`…, as the supervisor names them, `campaign-1 worker` for the processes that
-one has started (the worker of an import), and `table NAME`.
+one has started (the worker of an import), `jetstream`, `tables` for all of them, and `table NAME`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Sampler:
             return []
         return [
             Sampled(
-                source="nats",
+                source="jetstream",
                 time=now,
                 jetstream_bytes=stored["bytes"],
                 jetstream_messages=stored["messages"],
@@ -136,14 +136,14 @@ class Sampler:
             )
             for row in tables
         ]
+        server = Sampled(source="postgres", time=now, connections=sessions - 1)  # without ours
         of_all = Sampled(
-            source="postgres",
+            source="tables",
             time=now,
-            connections=sessions - 1,  # without ours
             dead_tuples=sum(row["dead"] for row in tables),
             table_bytes=sum(row["bytes"] for row in tables),
         )
-        return [of_all, *of_each]
+        return [server, of_all, *of_each]
 
 
 def _merged(samples: Iterable[Sampled]) -> list[Sampled]:

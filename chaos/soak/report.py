@@ -2,7 +2,8 @@
 
 How growth is measured. Samples are compared like with like: a process that a fault has ended begins
 anew, so each life stands for itself, and the first minutes of a life are left out: they fill caches,
-pools and the allocator. What is left of a service's longest life is fitted by a line of least squares,
+pools and the allocator (the 100,000 webhook ids that a sender remembers take eight minutes at 200
+messages/s). What is left of a service's longest life is fitted by a line of least squares,
 and its first fifth is compared with its last, median with median. It leaks when both gained more than
 is allowed (`ALLOWANCES`). The first replica of each service lives through the whole soak
 (`chaos.soak.disturbance`), so that is its longest life. Of the replicas that are killed, what they hold
@@ -95,7 +96,7 @@ def memory_lines(found: list[Growth], lives: Lives) -> Iterator[str]:
 
 def other_lines(found: list[Growth]) -> Iterator[str]:
     """All that is not memory; small tables only if they leak."""
-    yield f"{'others':<32}{'figure':<20}{'first':>12}{'last':>12}{'per hour':>12}"
+    yield f"{'all others':<32}{'figure':<20}{'first':>12}{'last':>12}{'per hour':>12}"
     for growth in found:
         trend = growth.trend
         small = max(trend.first, trend.last) <= ALLOWANCES[growth.figure].absolute

@@ -7,11 +7,6 @@ in.
 
 _CUT = 0.7
 
-#: So many messages one after the other without a word on what became of them: the provider has an outage.
-OUTAGE_MESSAGES = 5
-REST_SECONDS_MIN = 0.5
-REST_SECONDS_MAX = 10.0
-
 
 class AdaptiveConcurrency:
     """The limit for one provider account.
@@ -55,50 +50,3 @@ class AdaptiveConcurrency:
         self._credit = 0.0
         reached = min(self.limit, concurrent_requests or self.limit)
         self.limit = max(1, int(reached * _CUT))
-
-    def on_outage(self, *, now_seconds: float) -> None:
-        """The provider has an outage: one request at a time, and soon as many as before once it answers."""
-        self._cut_time = now_seconds
-        self._slow_start = True
-        self._credit = 0.0
-        self.limit = 1
-
-
-class OutageRests:
-    """When to let an account rest because the provider does not say what it does with requests.
-
-    Whatever is sent in an outage (5xx, time-outs) may have arrived or not, and is never sent again. So
-    an outage must cost the requests that were under way, and then a message now and then that finds
-    out whether it is over.
-    """
-
-    __slots__ = ("_in_doubt", "_rest_seconds", "_rested_time")
-
-    def __init__(self) -> None:
-        self._rested_time = float("-inf")
-        self.on_known()
-
-    def on_known(self) -> None:
-        """The provider has said what became of a request."""
-        self._in_doubt = 0
-        self._rest_seconds = REST_SECONDS_MIN
-
-    @property
-    def in_outage(self) -> bool:
-        """Whether the next request is to find out if it is over."""
-        return self._in_doubt >= OUTAGE_MESSAGES
-
-    def on_unknown(self, messages: int, *, begun_seconds: float, now_seconds: float) -> float:
-        """Nobody knows what became of a request. How long to rest now; 0: not at all.
-
-        Requests that began before the latest rest say nothing new.
-        """
-        if begun_seconds <= self._rested_time:
-            return 0.0
-        self._in_doubt += messages
-        if not self.in_outage:
-            return 0.0
-        rest_seconds = self._rest_seconds
-        self._rest_seconds = min(REST_SECONDS_MAX, rest_seconds * 2)
-        self._rested_time = now_seconds
-        return rest_seconds

@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from chaos.breaking import seed_for
 from chaos.breaks import BREAKS
 from chaos.checker import INVARIANTS
 
@@ -22,3 +25,8 @@ def test_each_break_still_finds_what_it_breaks() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_seed_gives_each_break_an_occasion(name: str) -> None:
+    assert seed_for(BREAKS[name]) < 100

@@ -28,9 +28,9 @@ async def test_a_sample_has_every_process_and_table(monkeypatch: pytest.MonkeyPa
             assert (found[name].file_descriptors or 0) > 3, name
         assert (found["campaign-1"].connections or 0) > 0
         assert (found["campaign-1"].threads or 0) > 0
-        assert found["nats"].jetstream_messages == 0
+        assert found["jetstream"].jetstream_messages == 0
         assert (found["postgres"].connections or 0) > 0
-        assert (found["postgres"].table_bytes or 0) > 100_000
+        assert (found["tables"].table_bytes or 0) > 100_000
         assert len({sample.time for sample in found.values()}) == 1
 
         old = stack.supervisor.kill("postgres", down_seconds=2.0)

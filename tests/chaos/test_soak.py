@@ -46,7 +46,9 @@ async def test_a_short_soak(
     assert report["violations"] == report["failures"] == []
     assert report["campaigns_checked"] == 2
     assert report["accepted"] >= 500
-    assert {"campaign-1", "sender-sms-2", "nats", "table message", "soak"} <= sources(directory)
+    assert {"campaign-1", "sender-sms-2", "jetstream", "table message", "soak"} <= sources(
+        directory
+    )
     assert "600 messages checked: 0 violations" in capsys.readouterr().out
 
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from outreach.sending.pacing import (
-    OUTAGE_MESSAGES,
-    REST_SECONDS_MAX,
-    REST_SECONDS_MIN,
-    AdaptiveConcurrency,
-    OutageRests,
-)
+from outreach.sending.pacing import AdaptiveConcurrency
 
 
 def answers(pacing: AdaptiveConcurrency, count: int) -> None:
@@ -70,45 +64,3 @@ def test_it_never_stops() -> None:
     assert pacing.limit == 1
     answers(pacing, 1)
     assert pacing.limit == 2
-
-
-def test_an_outage_leaves_one_request_and_its_end_brings_them_back_by_rounds() -> None:
-    pacing = AdaptiveConcurrency(start=64, limit_max=100)
-    pacing.on_outage(now_seconds=1.0)
-    assert pacing.limit == 1
-    answers(pacing, 1 + 2 + 4)
-    assert pacing.limit == 8
-
-
-def test_some_requests_in_doubt_are_no_outage() -> None:
-    rests = OutageRests()
-    for at in range(100):
-        if at % OUTAGE_MESSAGES:
-            assert rests.on_unknown(1, begun_seconds=at, now_seconds=at) == 0
-        else:
-            rests.on_known()
-
-
-def test_in_an_outage_the_rests_grow_and_what_was_under_way_says_nothing_new() -> None:
-    rests = OutageRests()
-    for at in range(1, OUTAGE_MESSAGES):
-        assert rests.on_unknown(1, begun_seconds=at, now_seconds=10) == 0
-    assert rests.on_unknown(1, begun_seconds=9, now_seconds=10) == REST_SECONDS_MIN
-    assert rests.on_unknown(1, begun_seconds=10, now_seconds=11) == 0
-    assert rests.on_unknown(1, begun_seconds=11, now_seconds=12) == 2 * REST_SECONDS_MIN
-    for at in range(20, 40):
-        longest = rests.on_unknown(1, begun_seconds=at, now_seconds=at)
-    assert longest == REST_SECONDS_MAX
-    rests.on_known()
-    assert rests.on_unknown(1, begun_seconds=50, now_seconds=50) == 0
-
-
-def test_a_request_of_many_messages_is_enough() -> None:
-    rests = OutageRests()
-    seen = [rests.in_outage]
-    many = rests.on_unknown(OUTAGE_MESSAGES, begun_seconds=1, now_seconds=2)
-    seen.append(rests.in_outage)
-    rests.on_known()
-    seen.append(rests.in_outage)
-    assert many == REST_SECONDS_MIN
-    assert seen == [False, True, False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,26 +12,26 @@ from uuid import UUID, uuid4
 
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.journal import AttemptKey, Journal, read_journal
+from outreach.sending.outage import REST_SECONDS_MIN, UNKNOWN_IN_A_ROW_MAX
 from outreach.sending.outcomes import Answer, Answered, AttemptOutcome, NotSent, Throttled
-from outreach.sending.pacing import OUTAGE_MESSAGES
 from outreach.sending.provider import WindowOver
 from outreach.sending.slots import Claim, Slots
 from outreach.vocabulary import Channel, Outcome
 from tests.waiting import eventually
 
 CAMPAIGN = uuid4()
-SLOTS = 2
 
 
 class SlowProvider:
     """Takes so long for a connection before it begins; refuses none."""
 
     channel = Channel.SMS
-    messages_per_request_max: int = 1
+    messages_per_request_max = 1
 
     def __init__(self, journal: Journal) -> None:
         self.connect_seconds = 0.0
         self.throttled = 0
+        self.unknown = 0
         self.starts = 0
         self.fault: Exception | None = None
         self.sent: list[int] = []
@@ -60,26 +61,25 @@ class SlowProvider:
         messages: Sequence[delivery_pb2.ClaimedMessage],
         begin: Callable[[], None],
     ) -> Answer:
+        (message,) = messages
         self.starts += 1
         await asyncio.sleep(self.connect_seconds)
         try:
             begin()
         except WindowOver:
             return NotSent("WindowOver")
-        key = (CAMPAIGN.bytes, messages[0].number, messages[0].attempt)
+        key = (CAMPAIGN.bytes, message.number, message.attempt)
         self.begun_in_journal.append(key in self.journaled())
         if self.throttled:
             self.throttled -= 1
             return Throttled()
-        self.sent += [message.number for message in messages]
+        self.sent.append(message.number)
+        if self.unknown:
+            self.unknown -= 1
+            return Answered([AttemptOutcome(message.number, message.attempt, Outcome.UNKNOWN)])
         if self.fault is not None:
             raise self.fault
-        return Answered(
-            [
-                AttemptOutcome(message.number, message.attempt, Outcome.ACCEPTED)
-                for message in messages
-            ]
-        )
+        return Answered([AttemptOutcome(message.number, message.attempt, Outcome.ACCEPTED)])
 
 
 class Rig:
@@ -89,7 +89,7 @@ class Rig:
         self._slots = slots
         self._index = index
 
-    def claim(self, *numbers: int, window_seconds: float) -> None:
+    def claim(self, number: int, *, window_seconds: float) -> None:
         def settle(outcomes: Sequence[AttemptOutcome]) -> None:
             for outcome in outcomes:
                 assert outcome.number not in self.outcomes, "settled once"
@@ -104,17 +104,16 @@ class Rig:
             refuse=lambda refusal: None,
             is_over=lambda: False,
         )
-        messages = [delivery_pb2.ClaimedMessage(number=number, attempt=1) for number in numbers]
-        self._slots.submit(self._slots.lane(UUID(int=1)), claim, messages)
+        message = delivery_pb2.ClaimedMessage(number=number, attempt=1)
+        self._slots.submit(self._slots.lane(UUID(int=1)), claim, [message])
 
 
 @asynccontextmanager
-async def slots_rig(directory: Path, messages_per_request_max: int = 1) -> AsyncIterator[Rig]:
+async def slots_rig(directory: Path) -> AsyncIterator[Rig]:
     journal = Journal(directory)
     index = journal.open_instance(uuid4())
     provider = SlowProvider(journal)
-    provider.messages_per_request_max = messages_per_request_max
-    slots = Slots(provider, journal, slots_max=SLOTS, concurrency_start=SLOTS)
+    slots = Slots(provider, journal, slots_max=2, concurrency_start=2)
     running = asyncio.create_task(slots.run())
     try:
         yield Rig(slots, provider, index)
@@ -175,30 +174,18 @@ async def test_what_waited_past_its_window_is_not_even_started(tmp_path: Path) -
         assert rig.provider.starts == 0
 
 
-async def test_an_outage_costs_what_was_under_way_and_a_try_now_and_then(tmp_path: Path) -> None:
-    """What is sent while the provider answers nothing but 5xx is in doubt for good."""
+async def test_a_provider_that_is_out_is_asked_rarely_until_it_answers(tmp_path: Path) -> None:
     async with slots_rig(tmp_path) as rig:
-        rig.provider.fault = KeyError("a fault")
+        # Two at a time: the other one is under way when the last of a row is answered.
+        in_doubt_max = UNKNOWN_IN_A_ROW_MAX + 2
+        rig.provider.unknown = in_doubt_max
         for number in range(1, 101):
-            rig.claim(number, window_seconds=60)
-        await eventually(lambda: rig.provider.starts > OUTAGE_MESSAGES + SLOTS, 10, "a try")
-        in_doubt = rig.provider.starts
-        assert in_doubt <= OUTAGE_MESSAGES + SLOTS + 1
-        rig.provider.fault = None
-        await eventually(lambda: len(rig.outcomes) == 100, 20, "settled")
-        unknown = [one for one in rig.outcomes.values() if one is Outcome.UNKNOWN]
-        assert len(unknown) <= in_doubt + 1
-
-
-async def test_in_an_outage_a_large_request_is_tried_with_one_message(tmp_path: Path) -> None:
-    async with slots_rig(tmp_path, messages_per_request_max=100) as rig:
-        rig.provider.fault = KeyError("a fault")
-        rig.claim(*range(1, 101), window_seconds=60)
-        await eventually(lambda: len(rig.outcomes) == 100, 10, "the first request")
-        rig.claim(*range(101, 201), window_seconds=60)
-        await eventually(lambda: len(rig.outcomes) > 100, 10, "a try")
-        rig.provider.fault = None
-        await eventually(lambda: len(rig.outcomes) == 200, 20, "settled")
-        unknown = [number for number, one in rig.outcomes.items() if one is Outcome.UNKNOWN]
-        assert {*range(1, 101)} <= {*unknown}
-        assert len(unknown) <= 100 + 2
+            rig.claim(number, window_seconds=30)
+        await eventually(lambda: len(rig.provider.sent) >= UNKNOWN_IN_A_ROW_MAX)
+        await asyncio.sleep(REST_SECONDS_MIN / 2)
+        assert len(rig.provider.sent) <= UNKNOWN_IN_A_ROW_MAX + 1
+        await eventually(lambda: len(rig.outcomes) == 100)
+        assert Counter(rig.outcomes.values()) == {
+            Outcome.UNKNOWN: in_doubt_max,
+            Outcome.ACCEPTED: 100 - in_doubt_max,
+        }
