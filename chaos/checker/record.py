@@ -12,6 +12,8 @@ from functools import cached_property
 
 from chaos.history import (
     Acceptance,
+    Acted,
+    ActionKind,
     History,
     MessageChange,
     StoredAttempt,
@@ -77,22 +79,35 @@ class CampaignRecord:
     messages: dict[int, StoredMessage] = field(default_factory=dict)
     earlier: dict[Attempt, StoredAttempt] = field(default_factory=dict)
     acceptances: list[Acceptance] = field(default_factory=list)
+    stops_asked: list[Acted] = field(default_factory=list)
 
     @cached_property
     def runs(self) -> list[Run]:
-        """In order. A commit without messages begins a run, or stops the one that is in progress."""
+        """In order. A commit without messages begins a run, or stops the one that is in progress.
+
+        Or it is one of messages of which only an id came to be known: so it is a stop when a client
+        was asking for one. Of several at that time the last one is taken for it.
+        """
         runs: list[Run] = []
         before = CampaignStatus.CREATED
         for change in self.changes:
             if change.status is CampaignStatus.IN_PROGRESS and not change.messages:
                 if before is not change.status:
                     runs.append(Run(len(runs) + 1, []))
-                elif runs and runs[-1].stop is None:
+                elif runs and self._is_stop(change):
                     runs[-1].stop = change
             if runs:
                 runs[-1].changes.append(change)
             before = change.status
         return runs
+
+    def _is_stop(self, change: StoredChange) -> bool:
+        return any(
+            asked.ok is not False
+            and asked.begun_time <= change.commit_time
+            and (asked.answered_time is None or change.commit_time <= asked.answered_time)
+            for asked in self.stops_asked
+        )
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -159,6 +174,9 @@ def records_of(history: History) -> dict[str, CampaignRecord]:
     for acceptance in history.acceptances:
         if acceptance.token_valid and acceptance.campaign_id in records:
             records[acceptance.campaign_id].acceptances.append(acceptance)
+    for action in history.actions:
+        if action.kind is ActionKind.STOP and action.campaign_id in records:
+            records[action.campaign_id].stops_asked.append(action)
     for change in sorted(history.changes, key=lambda change: change.revision):
         if change.campaign_id in records:
             records[change.campaign_id].changes.append(change)

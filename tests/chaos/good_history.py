@@ -55,6 +55,7 @@ class Story:
         """All kinds of ends; then the run is stopped, 7 to 10 are cancelled, and a receipt comes late."""
         sms = self.sms
         sms.report(S.SENT, 1, 2)
+        sms.tell_ids()
         sms.report(S.DELIVERED, 3)
         sms.claim(4)
         sms.accept(4)

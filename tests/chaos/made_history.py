@@ -93,6 +93,11 @@ class MadeCampaign:
             moves.append(self._moved(number, S.QUEUED))
         self._commit(moves)
 
+    def tell_ids(self) -> None:
+        """A commit of messages of which only an id came to be known: it lists none."""
+        self.clock.tick()
+        self._commit([])
+
     def stop(self) -> None:
         begun = self.clock.time
         self.stop_time = self.clock.tick()
