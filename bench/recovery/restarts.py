@@ -17,6 +17,9 @@ PROCESSES = (
     "sandbox",
     "export-1",
 )
+#: Those on which others wait, down so long that these ask ever more rarely.
+LONG_DOWN = ("campaign-1", "nats", "postgres", "sandbox")
+LONG_DOWN_SECONDS = 15.0
 WIPED_NATS = "nats, store lost"
 
 
@@ -37,13 +40,23 @@ class Recovery:
     on_seconds: float
 
 
+def long_down(name: str) -> str:
+    """What a kill is called whose process is not started again for a while."""
+    return f"{name}, {LONG_DOWN_SECONDS:.0f} s down"
+
+
 async def restarts(traffic: Traffic, rounds: int) -> AsyncIterator[Recovery]:
-    """Kill each process, and NATS with the loss of its store too, as often as told."""
+    """Kill each process, some for longer, and NATS with the loss of its store too, as often as told."""
     for _ in range(rounds):
         for name in PROCESSES:
             await traffic.steady()
             killed, healthy = await traffic.kill(name)
             async for recovery in _recoveries(traffic, name, killed, healthy):
+                yield recovery
+        for name in LONG_DOWN:
+            await traffic.steady()
+            killed, healthy = await traffic.kill(name, down_seconds=LONG_DOWN_SECONDS)
+            async for recovery in _recoveries(traffic, long_down(name), killed, healthy):
                 yield recovery
         await traffic.steady()
         killed, healthy = await _lose_the_store(traffic)

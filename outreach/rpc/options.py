@@ -46,7 +46,8 @@ def channel_options() -> Options:
         *_BOTH,
         ("grpc.enable_retries", 0),
         ("grpc.enable_http_proxy", 0),
+        # What was down for long is found within a second or two of being back: sending waits for that.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 1_000),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
     ]

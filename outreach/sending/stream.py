@@ -34,7 +34,7 @@ _Call = grpc.aio.StreamStreamCall[delivery_pb2.DeliverRequest, delivery_pb2.Deli
 #: A Welcome or a claim's answer that takes longer ends the stream.
 ANSWER_SECONDS_MAX = 15.0
 RECONNECT_SECONDS_MIN = 0.1
-RECONNECT_SECONDS_MAX = 3.0
+RECONNECT_SECONDS_MAX = 1.0
 #: Requests that wait to be written.
 OUTGOING_MAX = 64
 

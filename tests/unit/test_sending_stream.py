@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 
 from outreach.internal.v1 import delivery_pb2
+from outreach.rpc.options import channel_options
 from outreach.sending import stream as stream_module
 from outreach.sending.journal import Journal
 from outreach.sending.reporter import Reporter
@@ -102,3 +103,10 @@ async def test_a_stream_that_broke_is_opened_again_and_again(stream: DeliveryStr
             "another stream",
         )
         seen.add(stream._require().instance)
+
+
+def test_a_campaign_service_that_was_down_for_long_is_found_within_seconds() -> None:
+    """Channel and stream wait one after the other, and sending has to go on 5 s after a restart."""
+    backoff_ms = dict(channel_options())["grpc.max_reconnect_backoff_ms"]
+    jitter = 1.2  # gRPC's
+    assert jitter * backoff_ms / 1_000 + stream_module.RECONNECT_SECONDS_MAX <= 2.5
