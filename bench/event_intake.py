@@ -33,6 +33,7 @@ from outreach.sending.contents import Accounts
 from outreach.sending.endpoint import listening
 from outreach.sending.inbox import Forwarder, Inbox
 from outreach.sending.journal import Journal
+from outreach.sending.opt_outs import committing
 from outreach.sending.reporter import Reporter
 from outreach.sending.stream import DeliveryStream
 from outreach.sending.transport import HttpTransport
@@ -42,7 +43,6 @@ from services.sandbox.webhooks import WebhookClient
 from services.sender_email.events import interpret
 from services.sender_email.sendgrid_api import SendGridApi
 from services.sender_email.suppressions import SuppressionQueue
-from services.sender_email.unsubscribe import committing
 from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 
@@ -191,7 +191,7 @@ async def measure(
         accounts = Accounts(channel, (), Channel.EMAIL)
         publisher = Publisher(nats)
         inbox = Inbox(publisher, inbox_subject(Channel.EMAIL))
-        reporter = Reporter(journal)
+        reporter = Reporter(journal, Channel.EMAIL)
         stream = DeliveryStream(channel, (), Channel.EMAIL, journal, reporter)
         webhooks = Webhooks(
             commit=committing(stream, reporter),

@@ -10,14 +10,12 @@ from chaos.history import Bounds, FaultDone, History
 from chaos.plan import Plan
 from outreach.vocabulary import Channel, MessageStatus
 
+#: Of a service; measured: 110 MB at most.
+RSS_BYTES_MAX = 250_000_000
+#: Stored while nobody commits them: all callbacks of a message and their doubles, and a job now and then.
+WEBHOOKS_A_MESSAGE_MAX = 16
 #: A commit's time is that of its transaction's beginning.
 _COMMIT_SECONDS_MAX = 1.0
-#: Of whose memory we promise something, as their processes' names begin.
-_SERVICES = ("campaign-", "sender-", "export-")
-#: What a service may hold: about twice what it needs.
-_RSS_BYTES_MAX = 256 * 2**20
-#: Stored webhooks of a message, each perhaps twice, while the database is away; and its share of jobs.
-_STORED_PER_MESSAGE_MAX = 10
 #: Answers of the provider to requests of which it has taken nothing, and that leave that open.
 _UNANSWERED = ("http_500_before_accept", "dropped_before_accept", "unavailable")
 _UNANSWERED_EMAIL = ("http_500_before_accept", "drop_before_accept", "unavailable")
@@ -60,13 +58,8 @@ def bounds_of(
         hold_seconds=plan.hold_seconds,
         unsent_unconfirmed_max=hit + by_provider,
         receipts_may_be_lost=any(fault.receipts_lost for fault, _ in injected),
-        rss_bytes_max={
-            sample.source: _RSS_BYTES_MAX
-            for sample in history.samples
-            if sample.source.startswith(_SERVICES)
-        },
-        jetstream_messages_max=_STORED_PER_MESSAGE_MAX
-        * sum(campaign.total for campaign in history.campaigns),
+        rss_bytes_max=dict.fromkeys(plan.topology.services, RSS_BYTES_MAX),
+        jetstream_messages_max=WEBHOOKS_A_MESSAGE_MAX * sum(one.messages for one in plan.campaigns),
     )
 
 

@@ -88,18 +88,28 @@ class Outcome(IntEnum):
     OPTED_OUT = 9
 
 
-#: Of several reports about one attempt the highest counts. Evidence that something was sent beats "handed back", and
-#: a bounce beats the delivery that it follows.
-OUTCOME_RANK: dict[Outcome, int] = {
-    Outcome.NOT_FOUND: 0,
-    Outcome.UNKNOWN: 1,
-    Outcome.HANDED_BACK: 2,
-    Outcome.ACCEPTED: 3,
-    Outcome.DEFERRED: 4,
-    Outcome.REJECTED: 5,
-    Outcome.OPTED_OUT: 6,
-    Outcome.DELIVERED: 7,
-    Outcome.FAILED: 8,
+#: From the weakest on. Evidence that something was sent beats "handed back".
+_OUTCOMES_BY_RANK = (
+    Outcome.NOT_FOUND,
+    Outcome.UNKNOWN,
+    Outcome.HANDED_BACK,
+    Outcome.ACCEPTED,
+    Outcome.DEFERRED,
+    Outcome.REJECTED,
+    Outcome.OPTED_OUT,
+)
+
+#: By channel: of several reports about one attempt the highest counts. The bounce of an email beats the delivery that
+#: it follows. Nothing follows the delivery of an SMS: whoever has it must not be sent it again as a failed one.
+OUTCOME_RANK: dict[Channel, dict[Outcome, int]] = {
+    Channel.SMS: {
+        outcome: rank
+        for rank, outcome in enumerate((*_OUTCOMES_BY_RANK, Outcome.FAILED, Outcome.DELIVERED))
+    },
+    Channel.EMAIL: {
+        outcome: rank
+        for rank, outcome in enumerate((*_OUTCOMES_BY_RANK, Outcome.DELIVERED, Outcome.FAILED))
+    },
 }
 
 

@@ -160,15 +160,15 @@ def message_edges() -> str:
 def outcomes() -> str:
     texts = _comments(INTERNAL, "Outcome")
     return table(
-        ["Outcome", "Rank", "Turns the message into", "Meaning"],
+        ["Outcome", "Rank (SMS)", "Rank (email)", "Turns the message into", "Meaning"],
         (
             [
                 f"`{outcome.name}`",
-                str(OUTCOME_RANK[outcome]),
+                *(str(OUTCOME_RANK[channel][outcome]) for channel in Channel),
                 f"`{target.name}`" if (target := OUTCOME_TARGET[outcome]) else "(stays)",
                 texts[outcome.name],
             ]
-            for outcome in sorted(Outcome, key=lambda outcome: OUTCOME_RANK[outcome])
+            for outcome in sorted(Outcome, key=OUTCOME_RANK[Channel.EMAIL].__getitem__)
         ),
     )
 

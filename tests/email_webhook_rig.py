@@ -28,6 +28,7 @@ from outreach.sending.contents import Accounts
 from outreach.sending.endpoint import listening
 from outreach.sending.inbox import Forwarder, Inbox
 from outreach.sending.journal import Journal
+from outreach.sending.opt_outs import committing
 from outreach.sending.reporter import Reporter
 from outreach.sending.stream import DeliveryStream
 from outreach.sending.transport import HttpTransport
@@ -37,7 +38,6 @@ from services.sender_email.account_checks import AccountChecks
 from services.sender_email.events import interpret
 from services.sender_email.sendgrid_api import SendGridApi
 from services.sender_email.suppressions import SuppressionPusher, SuppressionQueue
-from services.sender_email.unsubscribe import committing
 from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 from tests.campaign_double import TOKEN, CampaignDouble, Message
@@ -79,7 +79,10 @@ class EmailCampaign(CampaignDouble):
         outcome = Outcome(report.outcome)
         message.outcomes.append((report.attempt, outcome))
         known = Outcome(message.last.outcome) if message.last else None
-        if known is None or OUTCOME_RANK[outcome] > OUTCOME_RANK[known]:
+        if (
+            known is None
+            or OUTCOME_RANK[Channel.EMAIL][outcome] > OUTCOME_RANK[Channel.EMAIL][known]
+        ):
             message.status = _STATUS_OF[outcome]
             message.last = report
 
@@ -229,7 +232,7 @@ async def email_rig(
         accounts = Accounts(channel, METADATA, Channel.EMAIL)
         api = SendGridApi(http, sendgrid_url)
         inbox = Inbox(publisher, inbox_subject(Channel.EMAIL))
-        reporter = Reporter(journal)
+        reporter = Reporter(journal, Channel.EMAIL)
         stream = DeliveryStream(channel, METADATA, Channel.EMAIL, journal, reporter)
         consumer = PullConsumer(
             connection, stream=INBOX_STREAM, durable="email-inbox", ensure=_ensure

@@ -48,6 +48,8 @@ class TwilioDouble:
         self.creates: list[Fields] = []
         self.accepted: list[tuple[str, str]] = []
         self.listed: list[dict[str, object]] = []
+        self.fetched: list[str] = []
+        self.fetch_status = 200
         self.queries: list[dict[str, list[str]]] = []
         self.authorizations: set[str] = set()
         self.open = 0
@@ -103,7 +105,15 @@ class TwilioDouble:
                 reply.body = {"sid": sid, "status": "accepted", "num_segments": "0"}
         return reply
 
+    def _fetch(self, sid: str) -> Reply:
+        self.fetched.append(sid)
+        found = [message for message in self.listed if message["sid"] == sid]
+        return Reply(self.fetch_status if found else 404, found[0] if found else {})
+
     async def _list(self, target: str) -> Reply:
+        path = urlsplit(target).path
+        if not path.endswith("/Messages.json"):
+            return self._fetch(path.rpartition("/")[2].removesuffix(".json"))
         query = parse_qs(urlsplit(target).query)
         self.queries.append(query)
         if self.hold_lists is not None:

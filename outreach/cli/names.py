@@ -20,6 +20,7 @@ COMMANDS: Mapping[campaign_pb2.CampaignAction.ValueType, str] = {
     campaign_pb2.CAMPAIGN_ACTION_STOP: "campaign stop",
     campaign_pb2.CAMPAIGN_ACTION_RETRY: "campaign retry",
     campaign_pb2.CAMPAIGN_ACTION_DELETE: "campaign delete",
+    campaign_pb2.CAMPAIGN_ACTION_EXPORT: "export messages",
 }
 
 Number = TypeVar("Number", bound=int)

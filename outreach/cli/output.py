@@ -67,7 +67,10 @@ _HINTS: Mapping[str, str] = {
     "NOT_CONFIRMED": "Say --yes once it is meant.",
     "CONSENT_NOT_CONFIRMED": "Say --consent once it is true.",
     "DISCLAIMER_NOT_ACCEPTED": "Read it with `outreach campaign run` in a terminal.",
-    "MAPPING_NO_DESTINATION": "Say which column has the recipients: --column NAME=destination.",
+    "MAPPING_NO_DESTINATION": (
+        "Say which column has the recipients: --column NAME=destination, of a file of suppressions"
+        " --column NAME."
+    ),
     "NO_VALID_ROWS": "Numbers must be E.164, as in +14155550123; addresses as in ada@example.com.",
 }
 

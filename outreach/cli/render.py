@@ -106,6 +106,7 @@ def campaign_view(campaign: campaign_pb2.Campaign) -> RenderableType:
         ("started", when(campaign.start_time)),
         ("stopped", when(campaign.stop_time)),
         ("ended", when(campaign.end_time)),
+        ("etag", campaign.etag),
         ("failure", campaign.failure.description),
         ("can", ", ".join(names.campaign_commands(campaign.allowed_actions))),
     ]

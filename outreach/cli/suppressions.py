@@ -55,6 +55,8 @@ def list_(
         return
     if shown:
         answers.print(render.suppressions_table(shown))
+        if len(shown) == limit:
+            say(f"The first {limit}; --limit 0 for all.", style="dim")
     else:
         say("Nobody opted out.")
 

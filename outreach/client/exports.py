@@ -64,7 +64,7 @@ class CsvExport:
         self.start: export_pb2.ExportStart | None = None
         self.end: export_pb2.ExportEnd | None = None
         self.size_bytes = 0
-        self._rows = 0
+        self._rows = -1  # the header is none
         self._sha256 = hashlib.sha256()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -150,7 +150,9 @@ class CsvExport:
     def tell(self, on_progress: ExportProgress | None) -> None:
         """How far it is."""
         if on_progress is not None and self.start is not None:
-            on_progress(min(self._rows, self.start.rows_max), self.start.rows_max, self.size_bytes)
+            on_progress(
+                max(0, min(self._rows, self.start.rows_max)), self.start.rows_max, self.size_bytes
+            )
 
     @property
     def _can_go_on(self) -> bool:

@@ -87,7 +87,10 @@ class Accounts:
 
 
 class AttachmentFault(Exception):
-    """What came is not the attachment that the content names. Nothing may be sent with it."""
+    """What came is not the attachment that the content names, or none came: it was removed meanwhile.
+
+    Nothing may be sent with it. Fetched again, content and attachment may fit.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +205,17 @@ class PreparedCampaigns(Generic[PreparedT]):
         call = self._stub.GetAttachment(
             request, metadata=self._metadata, timeout=ATTACHMENT_SECONDS_MAX
         )
-        async for response in call:
-            body += response.chunk
-            digest.update(response.chunk)
-            if len(body) > attachment.size_bytes:
-                call.cancel()
-                break
+        try:
+            async for response in call:
+                body += response.chunk
+                digest.update(response.chunk)
+                if len(body) > attachment.size_bytes:
+                    call.cancel()
+                    break
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise AttachmentFault("ATTACHMENT_NOT_FOUND") from error
+            raise
         if len(body) != attachment.size_bytes:
             raise AttachmentFault("ATTACHMENT_SIZE_DIFFERS")
         if digest.hexdigest() != attachment.sha256:

@@ -199,6 +199,14 @@ class Inbox:
         reached("webhook-stored")
         return len(fresh)
 
+    def knows(self, entry_id: str) -> bool:
+        """Whether an entry of this id was taken lately: what has it now is a repetition."""
+        return entry_id in self._remembered
+
+    def remember(self, entry_id: str) -> None:
+        """What has this id is settled without being stored."""
+        self._remembered.add([entry_id])
+
     async def run(self) -> None:
         """Store what comes, for ever."""
         async with asyncio.TaskGroup() as tasks:

@@ -17,8 +17,12 @@ from outreach.sending.stream import DeliveryStream, StreamLost
 
 #: Attempts asked for at a time.
 ATTEMPTS_MAX: Final = 200
+#: So often at a time: the rest is due for the next job.
+ROUNDS_MAX: Final = 10
 #: Look-ups at the provider at once; they share its concurrency with the sends.
 CONCURRENCY_MAX: Final = 4
+#: Between the tries of one look-up: a provider that has much to do says so, also to those who only ask.
+PAUSES_SECONDS: Final = (0.2, 0.6)
 
 _log = structlog.get_logger(__name__)
 
@@ -41,37 +45,44 @@ class LookUps(Generic[PreparedT]):
 
     async def run(self, organisation_id: UUID, campaign_id: str) -> None:
         """Look up what is due for a campaign now; returns when the answers are committed."""
-        try:
-            due = await self._stream.look_up(campaign_id=campaign_id, limit=ATTEMPTS_MAX)
-            if not due.attempts:
+        for _ in range(ROUNDS_MAX):
+            try:
+                due = await self._stream.look_up(campaign_id=campaign_id, limit=ATTEMPTS_MAX)
+                if not due.attempts:
+                    return
+                prepared = await self._campaigns.get(
+                    organisation_id, campaign_id, due.content_hash, for_sending=False
+                )
+            except (StreamLost, CampaignNotSendable) as error:
+                _log.warning("look_up_failed", campaign_id=campaign_id, error=type(error).__name__)
                 return
-            prepared = await self._campaigns.get(
-                organisation_id, campaign_id, due.content_hash, for_sending=False
-            )
-        except (StreamLost, CampaignNotSendable) as error:
-            _log.warning("look_up_failed", campaign_id=campaign_id, error=type(error).__name__)
-            return
-        except grpc.aio.AioRpcError as error:
-            _log.warning("look_up_failed", campaign_id=campaign_id, error=error.code().name)
-            return
+            except grpc.aio.AioRpcError as error:
+                _log.warning("look_up_failed", campaign_id=campaign_id, error=error.code().name)
+                return
+            if await self._look_up_all(prepared, campaign_id, due.attempts) < len(due.attempts):
+                return  # the provider has enough, or can't be reached
+
+    async def _look_up_all(
+        self,
+        prepared: PreparedT,
+        campaign_id: str,
+        attempts: Sequence[delivery_pb2.UnknownAttempt],
+    ) -> int:
+        """Returns for how many of them there was an answer, once those are committed."""
         by_recipient: dict[str, list[delivery_pb2.UnknownAttempt]] = {}
-        for attempt in due.attempts:
+        for attempt in attempts:
             by_recipient.setdefault(attempt.message.recipient, []).append(attempt)
         async with asyncio.TaskGroup() as tasks:
             asked = [
-                tasks.create_task(self._look_up(prepared, attempts))
-                for attempts in by_recipient.values()
+                tasks.create_task(self._look_up(prepared, together))
+                for together in by_recipient.values()
             ]
         outcomes = [outcome for task in asked for outcome in task.result()]
         # not journaled: lost with this process, they are asked for again
         through = self._reporter.submit(campaign_id, outcomes, journaled=False)
         await self._reporter.acked_through(through if outcomes else 0)
-        _log.info(
-            "looked_up",
-            campaign_id=campaign_id,
-            due=len(due.attempts),
-            answered=len(outcomes),
-        )
+        _log.info("looked_up", campaign_id=campaign_id, due=len(attempts), answered=len(outcomes))
+        return len(outcomes)
 
     async def _look_up(
         self, prepared: PreparedT, attempts: Sequence[delivery_pb2.UnknownAttempt]
@@ -83,7 +94,17 @@ class LookUps(Generic[PreparedT]):
                 attempt.other_provider_message_ids.extend(
                     outcome.provider_message_id for outcome in outcomes
                 )
-                outcome = await self._provider.look_up(prepared, attempt)
+                outcome = await self._ask(prepared, attempt)
                 if outcome is not None:
                     outcomes.append(outcome)
         return outcomes
+
+    async def _ask(
+        self, prepared: PreparedT, attempt: delivery_pb2.UnknownAttempt
+    ) -> AttemptOutcome | None:
+        for pause_seconds in PAUSES_SECONDS:
+            outcome = await self._provider.look_up(prepared, attempt)
+            if outcome is not None:
+                return outcome
+            await asyncio.sleep(pause_seconds)
+        return await self._provider.look_up(prepared, attempt)

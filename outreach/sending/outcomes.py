@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outreach.internal.v1 import delivery_pb2
-from outreach.vocabulary import OUTCOME_RANK, FailureReason, Outcome
+from outreach.vocabulary import OUTCOME_RANK, Channel, FailureReason, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,15 @@ class AttemptOutcome:
         )
 
 
-def merged(first: AttemptOutcome, second: AttemptOutcome) -> AttemptOutcome:
+def merged(first: AttemptOutcome, second: AttemptOutcome, channel: Channel) -> AttemptOutcome:
     """One outcome out of two for the same attempt, in either order.
 
-    The higher rank wins; the provider's id and the segments are kept from wherever they were known.
+    The one of higher rank on the channel wins; the provider's id and the segments are kept from
+    wherever they were known.
     """
     high, low = first, second
-    if OUTCOME_RANK[second.outcome] > OUTCOME_RANK[first.outcome]:
+    rank = OUTCOME_RANK[channel]
+    if rank[second.outcome] > rank[first.outcome]:
         high, low = second, first
     return AttemptOutcome(
         high.number,

@@ -17,6 +17,7 @@ from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.journal import Journal
 from outreach.sending.outcomes import AttemptOutcome, merged
+from outreach.vocabulary import Channel
 
 _log = structlog.get_logger(__name__)
 
@@ -31,8 +32,9 @@ class _Batch:
 class _Open:
     """The batch that is being filled. One outcome an attempt, so a commit changes a row once."""
 
-    def __init__(self, batch_id: int) -> None:
+    def __init__(self, batch_id: int, channel: Channel) -> None:
         self.batch_id = batch_id
+        self._channel = channel
         self.outcomes: dict[str, dict[tuple[int, int], AttemptOutcome]] = {}
         #: campaign ids and attempts that the journal has to keep
         self.journaled: dict[str, set[tuple[int, int]]] = {}
@@ -49,7 +51,7 @@ class _Open:
             outcomes[key] = outcome
             self.size += 1
         else:
-            outcomes[key] = merged(known, outcome)
+            outcomes[key] = merged(known, outcome, self._channel)
         if journaled:
             self.journaled.setdefault(campaign_id, set()).add(key)
 
@@ -79,7 +81,7 @@ def _campaign_reports(
 
 
 class Reporter:
-    """Collects outcomes and gets them committed.
+    """Collects outcomes of one channel and gets them committed.
 
     `reports_max`: of one batch. `linger_seconds`: how long an outcome may wait for others.
     `unacknowledged_max`: reports; above it `room` waits, so no more is claimed or forwarded.
@@ -88,16 +90,18 @@ class Reporter:
     def __init__(
         self,
         journal: Journal,
+        channel: Channel,
         *,
         reports_max: int = 500,
         linger_seconds: float = 0.01,
         unacknowledged_max: int = 10_000,
     ) -> None:
         self._journal = journal
+        self._channel = channel
         self._reports_max = reports_max
         self._linger_seconds = linger_seconds
         self._unacknowledged_max = unacknowledged_max
-        self._open = _Open(1)
+        self._open = _Open(1, channel)
         self._sealed: deque[_Batch] = deque()
         self._acked = 0
         self._unacknowledged = 0
@@ -189,7 +193,7 @@ class Reporter:
             except OSError as error:
                 # the report itself is as true as before; only a kill before its commit loses it
                 _log.error("journal_write_failed", error=error.strerror)
-        self._open = _Open(filled.batch_id + 1)
+        self._open = _Open(filled.batch_id + 1, self._channel)
         self._sealed.append(_Batch(filled.batch_id, filled.batch(), filled.size))
         self._unacknowledged += filled.size
         if self._unacknowledged > self._unacknowledged_max:

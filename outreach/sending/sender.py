@@ -109,6 +109,7 @@ class Sender(Generic[PreparedT]):
         self._nats = nats
         self._reporter = Reporter(
             journal,
+            sends,
             linger_seconds=settings.sender_reports_linger_seconds,
             unacknowledged_max=settings.sender_reports_unacknowledged_max,
         )

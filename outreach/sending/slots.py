@@ -18,6 +18,7 @@ import structlog
 from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.journal import Journal
+from outreach.sending.outage import OutageGuard
 from outreach.sending.outcomes import (
     AccountRefused,
     Answer,
@@ -120,6 +121,7 @@ class Lane(Generic[PreparedT]):
 
     def __init__(self, pacing: AdaptiveConcurrency, messages_per_request_max: int) -> None:
         self.pacing = pacing
+        self.outage = OutageGuard()
         self.ready: deque[_Parcel[PreparedT]] = deque()
         self.sending = 0
         #: Parcels that wait for their next try, and the timers of that; they hold no slot.
@@ -134,7 +136,16 @@ class Lane(Generic[PreparedT]):
     @property
     def has_next(self) -> bool:
         """Whether a slot may take a parcel."""
-        return bool(self.ready) and self.sending < self.pacing.limit and not self.blocked_seconds
+        limit = 1 if self.outage.is_out else self.pacing.limit
+        return bool(self.ready) and self.sending < limit and not self.blocked_seconds
+
+    def next(self) -> _Parcel[PreparedT]:
+        """Take the next parcel. While the provider is out, one message of it is enough for a try."""
+        parcel = self.ready.popleft()
+        if self.outage.is_out and len(parcel.messages) > 1:
+            self.ready.appendleft(_Parcel(parcel.claim, parcel.messages[1:]))
+            parcel = _Parcel(parcel.claim, parcel.messages[:1])
+        return parcel
 
     @property
     def blocked_seconds(self) -> float:
@@ -304,7 +315,7 @@ class Slots(Generic[PreparedT]):
                 self._idle.append(idle)
                 await idle
                 continue
-            parcel = lane.ready.popleft()
+            parcel = lane.next()
             lane.sending += 1
             lane.taken()
             try:
@@ -325,6 +336,8 @@ class Slots(Generic[PreparedT]):
         reached("request-before-begin")
         answer = await self._ask(claim, parcel, begin)
         reached("request-answered")
+        if begin.begun:
+            self._judge(lane, answer, begun_seconds)
         if type(answer) is Answered:
             lane.pacing.on_answer(at_limit=at_limit)
             claim.settle(answer.outcomes)
@@ -350,6 +363,20 @@ class Slots(Generic[PreparedT]):
         elif isinstance(answer, NotSent):
             self._slow_down(lane, answer, begun_seconds)
         self._try_later(lane, parcel, blocked_seconds)
+
+    def _judge(self, lane: Lane[PreparedT], answer: Answer, begun_seconds: float) -> None:
+        """Let the lane rest when the provider seems to be out."""
+        is_unknown = type(answer) is Answered and any(
+            outcome.outcome is Outcome.UNKNOWN for outcome in answer.outcomes
+        )
+        if not is_unknown:
+            lane.outage.on_known()
+            return
+        now_seconds = time.monotonic()
+        rest_seconds = lane.outage.on_unknown(begun_seconds=begun_seconds, now_seconds=now_seconds)
+        if rest_seconds:
+            _log.warning("provider_out", rest_seconds=rest_seconds)
+            self._rest(lane, rest_seconds)
 
     def _slow_down(self, lane: Lane[PreparedT], answer: NotSent, begun_seconds: float) -> None:
         """Uploads that take long and come to nothing take each other's line: fewer at once."""
@@ -386,6 +413,9 @@ class Slots(Generic[PreparedT]):
         seconds = min(max(seconds, RETRY_SECONDS_MIN), RETRY_AFTER_SECONDS_MAX)
         if not lane.blocked_seconds:
             _log.warning("provider_throttled", retry_after_seconds=round(seconds, 1))
+        return self._rest(lane, seconds)
+
+    def _rest(self, lane: Lane[PreparedT], seconds: float) -> float:
         ends = lane.block(seconds)
         self._hand_back_late(lane)
         self._wake_when_unblocked(lane)

@@ -36,6 +36,10 @@ from outreach.vocabulary import FailureReason, Outcome
 
 #: Jobs that claim at once; more would only be kept from other senders.
 JOBS_CLAIMING_MAX: Final = 4
+#: Of one organisation; one turn is always left for other organisations' jobs, and for look-ups.
+LANE_JOBS_CLAIMING_MAX: Final = JOBS_CLAIMING_MAX - 1
+#: Another one of an organisation that has all its turns is given back for so long.
+TURN_RETRY_SECONDS: Final = 0.25
 #: Jobs whose messages are under way or whose reports are not committed yet.
 JOBS_OPEN_MAX: Final = 64
 #: Campaigns whose attempts are looked up at once.
@@ -49,6 +53,8 @@ CLAIM_FAILURES_MAX: Final = 10
 #: The refusal of an account that was asked for longer ago may be that of a key that was replaced since.
 ACCOUNT_YOUNG_SECONDS: Final = 5.0
 CLAIMED_MAX: Final = 1_000
+#: An attachment that does not fit its content so often, each time fetched anew, never will.
+ATTACHMENT_FAULTS_MAX: Final = 10
 
 _log = structlog.get_logger(__name__)
 
@@ -118,6 +124,8 @@ class Worker(Generic[PreparedT]):
         #: Runs whose refusal has been told.
         self._refused: set[RunKey] = set()
         self._looking_up: set[str] = set()
+        #: How often an attachment did not fit its content.
+        self._attachment_faults: dict[RunKey, int] = {}
         #: When the account was asked for anew, because it was refused.
         self._asked_again: dict[RunKey, float] = {}
         self._draining = asyncio.Event()
@@ -221,6 +229,9 @@ class Worker(Generic[PreparedT]):
     async def _claim_all(self, run: _JobRun) -> bool:
         """Claim the job's range and queue it for sending. False: the job has to come again."""
         lane = self._slots.lane(run.job.organisation_id)
+        if lane.jobs >= LANE_JOBS_CLAIMING_MAX:
+            run.retry_seconds = TURN_RETRY_SECONDS
+            return False
         lane.jobs += 1
         failures = 0
         try:
@@ -289,11 +300,16 @@ class Worker(Generic[PreparedT]):
             self._fail_campaign(run, error.failure_reason, error.provider_code)
             self._hand_back(run, claimed)
             return
+        except AttachmentFault as fault:
+            self._note_fault(run, fault)
+            self._hand_back(run, claimed)
+            raise
         except Exception as error:
             if isinstance(error, grpc.aio.AioRpcError) and error.code() in NO_ACCOUNT_CODES:
                 self._fail_campaign(run, FailureReason.ACCOUNT_PROBLEM, "")
             self._hand_back(run, claimed)
             raise
+        self._attachment_faults.pop(run.key, None)
         fetched_seconds = self._accounts.fetched_seconds(job.organisation_id)
         claim = Claim(
             campaign_id=job.campaign_id.bytes,
@@ -308,6 +324,16 @@ class Worker(Generic[PreparedT]):
             self._hand_back(run, claimed)
             return
         self._slots.submit(lane, claim, [*messages])
+
+    def _note_fault(self, run: _JobRun, fault: AttachmentFault) -> None:
+        """The job comes again and the attachment is fetched anew; but not for ever."""
+        faults = self._attachment_faults.pop(run.key, 0) + 1
+        if faults >= ATTACHMENT_FAULTS_MAX:
+            self._fail_campaign(run, FailureReason.CONTENT_REJECTED, str(fault))
+            return
+        if len(self._attachment_faults) >= RUNS_MAX:
+            self._attachment_faults.clear()
+        self._attachment_faults[run.key] = faults
 
     def _hand_back(self, run: _JobRun, claimed: Claimed) -> None:
         run.report(

@@ -131,7 +131,7 @@ class Retention:
                 await delete_upload(connection, campaign_id)
                 await delete_test_sends_of(connection, campaign_id)
                 await store.set_stripped(connection, campaign_id)
-        if erased is not None and erased.revision is not None:
+        if erased is not None:
             await self._wakeups.campaign_changed(
                 campaign.organisation_id, campaign_id, erased.revision
             )

@@ -73,7 +73,8 @@ class Settings(BaseSettings):
     assumed_delivered_after_seconds: float = Field(
         default=600.0,
         gt=0,
-        description="An SMS so long in SENT without a receipt is assumed delivered.",
+        description="An SMS so long in SENT without a receipt is looked up at Twilio, and assumed delivered when "
+        "there is no news; after twice the time in any case.",
     )
     unconfirmed_after_seconds: float = Field(
         default=900.0,

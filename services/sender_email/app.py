@@ -5,6 +5,7 @@ from typing import Final
 
 from outreach.jetstream.publisher import Publisher
 from outreach.sending.attempt_token import TokenKey
+from outreach.sending.opt_outs import committing
 from outreach.sending.sender import ChannelParts, SharedParts, Wiring, run_sender
 from outreach.sending.transport import HttpTransport
 from services.sender_email.account_checks import AccountChecks
@@ -13,7 +14,6 @@ from services.sender_email.events import interpret
 from services.sender_email.sendgrid_api import SendGridApi
 from services.sender_email.settings import SenderEmailSettings
 from services.sender_email.suppressions import SuppressionPusher, SuppressionQueue
-from services.sender_email.unsubscribe import committing
 from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 

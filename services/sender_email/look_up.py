@@ -15,7 +15,7 @@ from yarl import URL
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.outcomes import AttemptOutcome, merged
 from outreach.sending.transport import HttpAnswer, HttpTransport
-from outreach.vocabulary import FailureReason, Outcome
+from outreach.vocabulary import Channel, FailureReason, Outcome
 from services.sender_email.addresses import as_sent
 from services.sender_email.answers import MESSAGE_ID_CHARACTERS_MAX
 from services.sender_email.reasons import event_outcome
@@ -124,7 +124,7 @@ def _learned(
     for event in _events(email):
         proved = event_outcome(event)
         if proved is not None:
-            together = merged(together, learned(*proved))
+            together = merged(together, learned(*proved), Channel.EMAIL)
     return together
 
 

@@ -8,21 +8,17 @@ it has acknowledged, and nobody repeats an unsubscribe.) The token is all that i
 when the campaign is gone, while the campaign service is away, and as often as it is used.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 from aiohttp import web
 
-from outreach.internal.v1 import delivery_pb2
 from outreach.jetstream.publisher import NotStored
 from outreach.sending.attempt_token import InvalidToken, TokenKey
 from outreach.sending.endpoint import read_body
 from outreach.sending.inbox import Inbox
-from outreach.sending.reporter import Reporter
-from outreach.sending.stream import DeliveryStream
+from outreach.sending.opt_outs import Commit
 from services.sender_email import unsubscribe_pages as pages
 from services.sender_email.events import link_opt_out, link_used
 from services.sender_email.suppressions import SuppressionQueue
@@ -30,30 +26,8 @@ from services.sender_email.suppressions import SuppressionQueue
 #: A mail provider's body has 26 bytes, or a few hundred as multipart.
 BODY_BYTES_MAX: Final = 16 * 1024
 METHODS: Final = "GET, HEAD, POST"
-#: A mail provider waits some seconds for the answer.
-COMMIT_SECONDS_MAX: Final = 2.0
-
-#: Whether an opt-out is committed. Not: it may be, or come to be.
-Commit = Callable[[delivery_pb2.OptOut], Awaitable[bool]]
 
 _log = structlog.get_logger(__name__)
-
-
-def committing(stream: DeliveryStream, reporter: Reporter) -> Commit:
-    """Commits through the stream, where there is one."""
-
-    async def commit(opt_out: delivery_pb2.OptOut) -> bool:
-        if not stream.is_connected:
-            return False
-        batch_id = reporter.submit_opt_out(opt_out)
-        try:
-            async with asyncio.timeout(COMMIT_SECONDS_MAX):
-                await reporter.acked_through(batch_id)
-        except TimeoutError:
-            return False
-        return True
-
-    return commit
 
 
 class UnsubscribeLinks:

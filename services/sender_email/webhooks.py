@@ -7,6 +7,7 @@ from aiohttp import web
 from outreach.sending.attempt_token import TokenKey
 from outreach.sending.endpoint import HEALTH_PATH, Faults, Refused, health
 from outreach.sending.inbox import Inbox
+from outreach.sending.opt_outs import Commit
 from services.sender_email.event_webhook import (
     FUTURE_SECONDS_MAX,
     PAST_SECONDS_MAX,
@@ -14,7 +15,7 @@ from services.sender_email.event_webhook import (
 )
 from services.sender_email.request import UNSUBSCRIBE_PATH
 from services.sender_email.suppressions import SuppressionQueue
-from services.sender_email.unsubscribe import Commit, UnsubscribeLinks
+from services.sender_email.unsubscribe import UnsubscribeLinks
 from services.sender_email.webhook_keys import WebhookKeys
 
 #: Followed by the organisation's token.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 from uuid import UUID
 
 import orjson
@@ -34,7 +35,14 @@ from outreach.template.sms import is_sms_too_long
 from outreach.v1 import campaign_pb2
 from outreach.vocabulary import Channel, FailureReason, Outcome
 from services.sender_sms.form import CreateForm, validity_seconds
-from services.sender_sms.listing import SEGMENTS_MAX, Listed, find_message, list_query
+from services.sender_sms.listing import (
+    SEGMENTS_MAX,
+    Listed,
+    find_message,
+    last_word,
+    list_query,
+    no_news,
+)
 from services.sender_sms.transport import TwilioTransport, basic_headers
 
 CONCURRENCY_HEADER: Final = "Twilio-Concurrent-Requests"
@@ -143,6 +151,8 @@ class TwilioProvider:
     async def look_up(
         self, prepared: PreparedSms, attempt: delivery_pb2.UnknownAttempt
     ) -> AttemptOutcome | None:
+        if attempt.provider_message_id:
+            return await self._fetch(prepared, attempt)
         message = attempt.message
         body = prepared.template.render(message.values)
         url = prepared.url.with_query(list_query(message.recipient))
@@ -157,6 +167,18 @@ class TwilioProvider:
                 break
             url = URL(self._api_url + page[1], encoded=True)
         return find_message(listed, attempt, body=body, sender=prepared.sender)
+
+    async def _fetch(
+        self, prepared: PreparedSms, attempt: delivery_pb2.UnknownAttempt
+    ) -> AttemptOutcome | None:
+        """Ask for an accepted message by Twilio's id of it."""
+        name = quote(attempt.provider_message_id, safe="")
+        url = URL(f"{prepared.url.parent}/Messages/{name}.json", encoded=True)
+        answer = await self._transport.get(url, prepared.headers)
+        if answer is not None and answer.status == 404:
+            return no_news(attempt)  # of another account by now, or deleted there
+        found = _message(answer)
+        return None if found is None else last_word(found, attempt)
 
 
 def _refused_text(
@@ -257,6 +279,16 @@ def parse_error(status: int, body: bytes) -> TwilioRestException:
     return TwilioRestException(
         status=status, uri="", code=code if isinstance(code, int) else None, method="POST"
     )
+
+
+def _message(answer: HttpAnswer | None) -> Listed | None:
+    """The one message of an answer."""
+    if answer is None or answer.status != 200:
+        return None
+    try:
+        return Listed.parse(orjson.loads(answer.body))
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _page(answer: HttpAnswer | None) -> tuple[list[Listed], str] | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from outreach.sending.opt_outs import committing
 from outreach.sending.sender import ChannelParts, SharedParts, Wiring, run_sender
 from services.sender_sms.adapter import TwilioProvider
 from services.sender_sms.events import interpret
@@ -18,6 +19,7 @@ async def serve(settings: SenderSmsSettings, stop: asyncio.Event) -> None:
 
     def parts(shared: SharedParts) -> ChannelParts:
         webhooks = Webhooks(
+            commit=committing(shared.stream, shared.reporter),
             inbox=shared.inbox,
             accounts=shared.accounts,
             token_key=token_key,

@@ -53,7 +53,7 @@ def is_known_status(fields: Mapping[str, str]) -> bool:
 def interpret(entry: InboxEntry) -> AttemptOutcome | delivery_pb2.OptOut | None:
     """The meaning of a stored webhook. Raises KeyError for an entry that is not one of ours."""
     if entry.attempt is None:
-        return _opt_out(entry)
+        return reply_opt_out(entry)
     return _outcome(entry.attempt, entry.fields)
 
 
@@ -72,7 +72,8 @@ def _outcome(attempt: AttemptId, fields: Mapping[str, str]) -> AttemptOutcome | 
     )
 
 
-def _opt_out(entry: InboxEntry) -> delivery_pb2.OptOut:
+def reply_opt_out(entry: InboxEntry) -> delivery_pb2.OptOut:
+    """What a reply asks for. Raises KeyError for an entry that is none."""
     time = Timestamp()
     time.FromDatetime(entry.time)
     return delivery_pb2.OptOut(

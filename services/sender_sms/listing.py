@@ -1,4 +1,4 @@
-"""Finding an attempt in Twilio's list of messages: there is no id of ours in it.
+"""What Twilio's message resources say of an attempt, and finding it in the list: there is no id of ours in it.
 
 The list filters by recipient only (the date filter is by date sent, which is not set yet, and by
 the day). What remains is matched by text, sender and time.
@@ -62,7 +62,6 @@ def find_message(
 
     `sender`: the Messaging Service or number that the attempt was sent with.
     """
-    message = attempt.message
     others = frozenset(attempt.other_provider_message_ids)
     earliest = attempt.claim_time.ToDatetime(UTC) - CLOCK_SKEW
     matches = [
@@ -74,16 +73,37 @@ def find_message(
         and found.sid not in others
     ]
     for found in sorted(matches, key=lambda match: match.created):
-        proved = status_outcome(found.status, found.error_code)
-        if proved is not None:
-            outcome, reason, code = proved
-            return AttemptOutcome(
-                message.number,
-                message.attempt,
-                outcome,
-                provider_message_id=found.sid,
-                failure_reason=reason,
-                provider_code=code,
-                segments=found.segments,
-            )
-    return AttemptOutcome(message.number, message.attempt, Outcome.NOT_FOUND)
+        told = _told(found, attempt)
+        if told is not None:
+            return told
+    return no_news(attempt)
+
+
+def last_word(found: Listed, attempt: delivery_pb2.UnknownAttempt) -> AttemptOutcome:
+    """How the message of an attempt ended; NOT_FOUND while it has not, as far as Twilio knows."""
+    told = _told(found, attempt)
+    if told is None or told.outcome is Outcome.ACCEPTED:
+        return no_news(attempt)
+    return told
+
+
+def no_news(attempt: delivery_pb2.UnknownAttempt) -> AttemptOutcome:
+    """Twilio knows nothing (yet) that we do not."""
+    return AttemptOutcome(attempt.message.number, attempt.message.attempt, Outcome.NOT_FOUND)
+
+
+def _told(found: Listed, attempt: delivery_pb2.UnknownAttempt) -> AttemptOutcome | None:
+    """What a message's status proves of its attempt. None for an unknown status."""
+    proved = status_outcome(found.status, found.error_code)
+    if proved is None:
+        return None
+    outcome, reason, code = proved
+    return AttemptOutcome(
+        attempt.message.number,
+        attempt.message.attempt,
+        outcome,
+        provider_message_id=found.sid,
+        failure_reason=reason,
+        provider_code=code,
+        segments=found.segments,
+    )

@@ -1,6 +1,9 @@
 """The endpoint of Twilio's webhooks: check, store in the inbox, answer.
 
 2xx only once it is stored; a 5xx makes Twilio try again (our callback URL asks for five retries).
+A receipt that the inbox loses is looked up later; a reply (STOP, START) that it loses is lost. So a
+reply is committed first, and stored only while that can't be: Twilio tries a webhook again for some
+seconds at most, so a 5xx would sooner lose it than a store that is there.
 The URL that is signed is the configured one: behind a proxy the request's own is another.
 """
 
@@ -24,12 +27,14 @@ from outreach.sending.attempt_token import AttemptId, InvalidToken, TokenKey
 from outreach.sending.contents import NO_ACCOUNT_CODES, Accounts
 from outreach.sending.endpoint import HEALTH_PATH, Faults, Refused, health, read_body
 from outreach.sending.inbox import Inbox, InboxEntry
+from outreach.sending.opt_outs import Commit
 from services.sender_sms.events import (
     ACTION_FIELD,
     FROM_FIELD,
     STATUS_FIELDS,
     is_known_status,
     opt_out_action,
+    reply_opt_out,
 )
 from services.sender_sms.form import INBOUND_PATH, STATUS_PATH
 from services.sender_sms.transport import FORM_TYPE
@@ -57,12 +62,14 @@ class Webhooks:
     def __init__(
         self,
         *,
+        commit: Commit,
         inbox: Inbox,
         accounts: Accounts,
         token_key: TokenKey,
         webhook_url: str,
         faults: Faults,
     ) -> None:
+        self._commit = commit
         self._inbox = inbox
         self._accounts = accounts
         self._token_key = token_key
@@ -123,10 +130,22 @@ class Webhooks:
         if kept is None:
             return  # verified, and nothing that concerns us
         entry = InboxEntry(target.organisation_id, target.attempt, kept, datetime.now(UTC))
+        entry_id = _entry_id(request, target, fields)
+        if target.attempt is None and await self._is_settled(entry, entry_id):
+            return
         try:
-            await self._inbox.store(entry, entry_id=_entry_id(request, target, fields))
+            await self._inbox.store(entry, entry_id=entry_id)
         except NotStored as error:
             raise Refused(503) from error
+
+    async def _is_settled(self, reply: InboxEntry, entry_id: str) -> bool:
+        """Commit a reply, once: an old START that is posted again must not undo the STOP after it."""
+        if self._inbox.knows(entry_id):
+            return True
+        if not await self._commit(reply_opt_out(reply)):
+            return False
+        self._inbox.remember(entry_id)
+        return True
 
 
 async def _read_form(request: web.BaseRequest) -> "MultiDict[str]":

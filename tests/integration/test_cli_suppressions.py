@@ -69,6 +69,8 @@ async def test_list_reads_page_after_page(api: ScriptedApi, cli: Cli) -> None:
     ended = await cli("suppressions", "list", "--limit", "3", "--json")
     assert [line["recipient"] for line in ended.lines] == ["+15005550000", "", "+15005550001"]
     assert ended.lines[0]["source"] == "SUPPRESSION_SOURCE_REPLY"
+    ended = await cli("suppressions", "list", "--limit", "2")
+    assert "--limit 0 for all" in ended.err, "that there may be more is told"
 
 
 async def test_check_and_add(api: ScriptedApi, cli: Cli) -> None:

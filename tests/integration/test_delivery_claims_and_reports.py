@@ -201,6 +201,20 @@ async def test_a_repeated_or_late_report_changes_nothing(delivery: Delivery) -> 
     await assert_exact(delivery.pool, campaign.campaign_id)
 
 
+async def test_an_id_that_comes_late_is_a_revision_too(delivery: Delivery) -> None:
+    """An export of the campaign that was cut before is not gone on with after."""
+    campaign = await running_campaign(delivery.pool, 1)
+    await delivery.claim(campaign, 1)
+    await delivery.report(campaign, report(1, pb.OUTCOME_DELIVERED))
+    ended = await campaign_row(delivery.pool, campaign.campaign_id)
+    for _ in range(2):  # told again it changes nothing
+        await delivery.report(campaign, accepted(1))
+        row = await campaign_row(delivery.pool, campaign.campaign_id)
+        assert row["revision"] == ended["revision"] + 1
+        assert (row["status"], row["end_time"]) == (ended["status"], ended["end_time"])
+    await assert_exact(delivery.pool, campaign.campaign_id)
+
+
 async def test_texts_and_numbers_that_the_store_refuses_do_not_hold_up_the_batch(
     delivery: Delivery,
 ) -> None:
@@ -389,15 +403,40 @@ async def test_late_evidence_corrects_what_was_given_up(delivery: Delivery) -> N
         1: S.ASSUMED_DELIVERED,  # accepted long ago; it must not open the campaign again
         2: S.DELIVERED,
         3: S.FAILED,
-        4: S.FAILED,  # had a reason of its own: for a text message the last word
+        4: S.DELIVERED,  # had a reason of its own, and was delivered after all
     }
     row = await campaign_row(delivery.pool, campaign.campaign_id)
     assert row["status"] == CampaignStatus.COMPLETE_WITH_ERRORS
-    assert row["failed"] == 2
+    assert row["failed"] == 1
     reasons = await delivery.pool.fetch(
         "SELECT number, failure_reason FROM message WHERE status = 8 ORDER BY number"
     )
-    assert [tuple(reason) for reason in reasons] == [(3, 2), (4, 2)]
+    assert [tuple(reason) for reason in reasons] == [(3, 2)]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in two"])
+@pytest.mark.parametrize("delivered_first", [True, False], ids=["delivered first", "failed first"])
+async def test_an_sms_told_as_delivered_and_as_failed_is_delivered(
+    delivery: Delivery, together: bool, delivered_first: bool
+) -> None:
+    """Whoever has it would get it twice, were it retried as a failed one."""
+    campaign = await running_campaign(delivery.pool, 1)
+    await delivery.claim(campaign, 1)
+    await delivery.report(campaign, accepted(1))
+    told = [
+        report(1, pb.OUTCOME_DELIVERED),
+        report(1, pb.OUTCOME_FAILED, failure_reason=2, provider_code="30003"),
+    ]
+    if not delivered_first:
+        told.reverse()
+    for batch in [told] if together else [[one] for one in told]:
+        await delivery.report(campaign, *batch)
+    assert await statuses(delivery.pool, campaign.campaign_id) == {1: S.DELIVERED}
+    row = await campaign_row(delivery.pool, campaign.campaign_id)
+    assert row["status"] == CampaignStatus.COMPLETE
+    code = await delivery.pool.fetchval("SELECT provider_code FROM message")
+    assert code is None, "the failure that was told is not true"
+    await assert_exact(delivery.pool, campaign.campaign_id)
 
 
 async def test_bounces_after_delivery_win_for_email(delivery: Delivery) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import nats.js.errors
 import pytest
 
+from outreach.internal.v1 import delivery_pb2 as pb
 from outreach.jetstream.connection import NatsConnection, nats_connection
 from outreach.jetstream.jobs import Job
 from outreach.jetstream.topology import INBOX_STREAM, JOBS_STREAM, ensure_topology
@@ -16,6 +18,7 @@ from outreach.postgres.pool import create_pool
 from outreach.vocabulary import CampaignStatus, Channel, FailureReason, MessageStatus
 from services.campaign.delivery.claims import Claims
 from services.campaign.delivery.dispatcher import Dispatcher
+from services.campaign.delivery.look_ups import LookUps
 from services.campaign.delivery.sweepers import (
     EMAIL_PERIOD_SECONDS_MAX,
     Sweepers,
@@ -23,12 +26,14 @@ from services.campaign.delivery.sweepers import (
     period,
 )
 from tests.campaign_data import (
+    Running,
     Wakes,
     assert_exact,
     campaign_row,
     running_campaign,
     statuses,
 )
+from tests.delivery_rig import Delivery, accepted, report
 from tests.waiting import eventually
 
 S = MessageStatus
@@ -171,6 +176,109 @@ async def test_sent_without_a_receipt_is_assumed_delivered_after_the_limit_only(
     await make_sweepers(pool, nats_client).assume_delivered()
     row = await campaign_row(pool, campaign.campaign_id)
     assert (row["assumed_delivered"], row["sent"]) == (2_200, 100)
+
+
+class Silent:
+    """A campaign of three SMS that were accepted, and of which no receipt came."""
+
+    def __init__(self, pool: Any, nats_client: NatsConnection) -> None:
+        self.pool = pool
+        self.delivery = Delivery(pool)
+        self.look_ups = LookUps(pool, look_up_after_seconds=20.0)
+        self.sweepers = make_sweepers(pool, nats_client)
+        self.campaign: Running
+
+    async def sent(self) -> None:
+        self.campaign = await running_campaign(self.pool, 3)
+        await self.delivery.claim(self.campaign, 3)
+        await self.delivery.report(self.campaign, *(accepted(number) for number in (1, 2, 3)))
+
+    async def after(self, seconds: float) -> None:
+        """As if the database's clock had gone on."""
+        passed = timedelta(seconds=seconds)
+        await self.pool.execute(
+            "UPDATE message SET update_time = update_time - $1::interval", passed
+        )
+        await self.pool.execute(
+            "UPDATE unknown_attempt SET next_look_up_time = next_look_up_time - $1::interval",
+            passed,
+        )
+        await self.sweepers.assume_delivered()
+
+    async def leased(self) -> dict[int, str]:
+        result = await self.look_ups.lease(self.campaign.campaign_id, 100)
+        return {found.message.number: found.provider_message_id for found in result.attempts}
+
+    async def statuses(self) -> list[MessageStatus]:
+        return [*(await statuses(self.pool, self.campaign.campaign_id)).values()]
+
+
+@pytest.fixture
+async def silent(pool: Any, nats_client: NatsConnection) -> Silent:
+    silent = Silent(pool, nats_client)
+    await silent.sent()
+    return silent
+
+
+async def test_a_receipt_that_got_lost_is_looked_up_before_anything_is_assumed(
+    silent: Silent, nats_client: NatsConnection
+) -> None:
+    await silent.after(599)
+    assert await silent.leased() == {}
+    await silent.after(2)
+    assert await silent.statuses() == [S.SENT] * 3
+    await silent.sweepers.publish_look_ups()
+    (job,) = await jobs_in_stream(nats_client)
+    assert (job.kind, job.campaign_id) == ("look_up", silent.campaign.campaign_id)
+    assert await silent.leased() == {1: "SM1", 2: "SM2", 3: "SM3"}
+    await silent.delivery.report(
+        silent.campaign,
+        report(1, pb.OUTCOME_DELIVERED),
+        report(2, pb.OUTCOME_FAILED, failure_reason=2),
+        report(3, pb.OUTCOME_NOT_FOUND),
+    )
+    await silent.after(0)
+    assert await silent.statuses() == [S.DELIVERED, S.FAILED, S.ASSUMED_DELIVERED]
+    assert await silent.pool.fetchval("SELECT count(*) FROM unknown_attempt") == 0
+    await assert_exact(silent.pool, silent.campaign.campaign_id)
+
+
+async def test_what_was_answered_for_is_looked_up_once(silent: Silent) -> None:
+    await silent.after(601)
+    assert len(await silent.leased()) == 3
+    await silent.delivery.report(silent.campaign, report(3, pb.OUTCOME_NOT_FOUND))
+    await silent.pool.execute(
+        "UPDATE unknown_attempt SET next_look_up_time = now() WHERE next_look_up_time < 'infinity'"
+    )
+    assert set(await silent.leased()) == {1, 2}
+
+
+async def test_when_nobody_can_look_it_up_it_is_assumed_delivered_all_the_same(
+    silent: Silent,
+) -> None:
+    await silent.after(601)
+    for seconds in (20, 20, 40, 80, 400, 30):  # asked for again and again; nobody answers
+        assert len(await silent.leased()) == 3
+        await silent.after(seconds)
+    assert await silent.statuses() == [S.SENT] * 3
+    await silent.after(10)
+    assert await silent.statuses() == [S.ASSUMED_DELIVERED] * 3
+
+
+async def test_attempts_in_doubt_are_looked_up_before_silent_ones(silent: Silent) -> None:
+    """Each in its own way, also when they are for one recipient."""
+    await silent.pool.execute(
+        "UPDATE contact SET recipient_hash = (SELECT recipient_hash FROM contact WHERE number = 1)"
+    )
+    await silent.pool.execute("UPDATE message SET status = 3 WHERE number = 3")
+    await silent.pool.execute("UPDATE campaign SET sent = 2, sending = 1")
+    await silent.after(601)
+    await silent.delivery.report(silent.campaign, report(3, pb.OUTCOME_UNKNOWN))
+    campaign_id = silent.campaign.campaign_id
+    first = await silent.look_ups.lease(campaign_id, 1)
+    assert [found.message.number for found in first.attempts] == [3]
+    assert list(first.attempts[0].other_provider_message_ids) == ["SM1", "SM2"]
+    assert await silent.leased() == {1: "SM1", 2: "SM2"}
 
 
 async def test_a_claim_nobody_reports_becomes_unknown_is_looked_up_and_given_up(

@@ -170,7 +170,7 @@ async def test_many_deferrals_are_timed_out_in_batches(timed: Timed) -> None:
     assert row["end_time"] is not None
 
 
-async def test_no_sms_is_timed_out_nor_looked_up_once_it_was_accepted(timed: Timed) -> None:
+async def test_no_sms_is_timed_out_nor_looked_up_as_an_email_is(timed: Timed) -> None:
     campaign = await running_campaign(timed.pool, 1)
     await timed.claim(campaign, 1)
     await timed.report(campaign, accepted(1))

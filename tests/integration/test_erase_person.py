@@ -207,9 +207,24 @@ async def test_an_upload_without_the_person_stays(service: Service) -> None:
 def test_a_person_is_found_across_the_pieces_of_a_file(size: int) -> None:
     data = "\ufeffémail;näme\nAda@Example.com;x\n".encode("utf-16-le")
     for sought, expected in (("ada@example.com", True), ("da@example.com", False)):
-        search = usecase._Search("utf-16-le", sought)
+        search = usecase._Search("utf-16-le", {sought})
         pieces = [data[start : start + size] for start in range(0, len(data), size)]
         assert any(map(search.finds, pieces)) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["José@Bücher.example", "jose\u0301@bu\u0308cher.example", "josé@xn--bcher-kva.example"],
+)
+async def test_a_person_is_found_in_a_file_however_the_address_is_written(
+    service: Service, written: str
+) -> None:
+    """As an import would take it for the same recipient."""
+    tenant = await service.tenant(channels=[EMAIL])
+    campaign = await tenant.create(channel=int(EMAIL), sms=None)
+    await _upload(service, tenant, campaign.id, f"email,name\n{written},Joe\n")
+    await erase(tenant, "José@bücher.example", EMAIL)
+    assert await service.pool.fetchval("SELECT count(*) FROM upload") == 0
 
 
 async def test_erase_during_a_run(service: Service) -> None:
@@ -234,11 +249,15 @@ async def test_erase_during_a_run(service: Service) -> None:
     under_way = await erase(tenant, recipient(1))
     assert (under_way.campaigns, under_way.opted_out, under_way.under_way) == (1, 0, 1)
     service.parts.suppressions._wakeups = wakes
-    assert woken == [revision + 1], "watchers are told of the one message that changed"
-    log = await service.pool.fetchrow(
-        "SELECT * FROM change_log WHERE campaign_id = $1 ORDER BY revision DESC LIMIT 1", key
+    assert woken == [revision + 1, revision + 2]
+    log = await service.pool.fetch(
+        "SELECT numbers, statuses FROM change_log WHERE campaign_id = $1 AND revision > $2"
+        " ORDER BY revision",
+        key,
+        revision,
     )
-    assert (list(log["numbers"]), list(log["statuses"])) == ([3], [S.OPTED_OUT])
+    told_of = [(list(row["numbers"]), list(row["statuses"])) for row in log]
+    assert told_of == [([3], [S.OPTED_OUT]), ([], [])], "one message's status changed"
     counts = (await tenant.get(campaign.id)).counts
     assert (counts.queued, counts.sending, counts.opted_out, counts.total) == (1, 2, 1, 4)
     # What is under way goes on, and is recorded.
@@ -251,6 +270,29 @@ async def test_erase_during_a_run(service: Service) -> None:
     assert done.status == campaign_pb2.CAMPAIGN_STATUS_COMPLETE
     assert (done.counts.delivered, done.counts.opted_out) == (2, 2)
     assert done.HasField("end_time")
+    await check(service, campaign.id)
+
+
+async def test_an_erasure_in_a_campaign_that_has_ended_is_a_revision(service: Service) -> None:
+    """So that an export that was cut before is not gone on with after: its rows are other ones."""
+    tenant = await service.tenant()
+    campaign = await service.ready(tenant)
+    await tenant.run(campaign.id)
+    delivery = Delivery(service.pool)
+    await delivery.claims.claim(uuid4(), UUID(campaign.id), 1, 1, 3, 3)
+    delivered = [pb.Report(number=n, attempt=1, outcome=pb.OUTCOME_DELIVERED) for n in (1, 2, 3)]
+    part = pb.CampaignReports(campaign_id=campaign.id, reports=delivered)
+    await delivery.reports.apply([pb.ReportBatch(sequence=1, campaigns=[part])])
+    before = await tenant.get(campaign.id)
+    assert before.status == campaign_pb2.CAMPAIGN_STATUS_COMPLETE
+    await erase(tenant, recipient(2))
+    after = await tenant.get(campaign.id)
+    assert after.revision == before.revision + 1
+    assert (after.status, after.counts, after.end_time) == (
+        before.status,
+        before.counts,
+        before.end_time,
+    )
     await check(service, campaign.id)
 
 

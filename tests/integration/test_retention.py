@@ -128,8 +128,8 @@ async def test_old_campaigns_lose_their_contacts_data_and_keep_their_counts(
     unsettled = await campaign_in(service, tenant, S.FAILED, days=31, ended=False)
     young = await campaign_in(service, tenant, S.COMPLETE, days=29)
     await service.pool.execute(
-        "INSERT INTO upload (id, campaign_id, consent_by, description, size_bytes)"
-        " SELECT gen_random_uuid(), id, 'ann', '{}', 1 FROM campaign"
+        "INSERT INTO upload (id, campaign_id, consent_by, description, size_bytes, consent_time)"
+        " SELECT gen_random_uuid(), id, 'ann', '{}', 1, create_time FROM campaign"
     )
     before = {key: await tenant.get(key) for key in old.values()}
     keeping = {old[S.IN_PROGRESS], old[S.ACTIVE_RETRIES], unsettled, young}
@@ -169,6 +169,9 @@ async def test_a_draft_that_gets_contacts_later_is_stripped_then(service: Servic
         UUID(campaign.id),
     )
     await retention(service, strip_after_days=30.0).sweep()
+    assert await service.pool.fetchval("SELECT count(*) FROM upload") == 1, "it is of today"
+    await service.pool.execute("UPDATE upload SET consent_time = now() - interval '31 days'")
+    await retention(service, strip_after_days=30.0).sweep()
     assert await service.pool.fetchval("SELECT count(*) FROM upload") == 0
     await service.put_contacts(tenant, campaign.id, [["Ann"]])
     await retention(service, strip_after_days=30.0).sweep()
@@ -176,6 +179,25 @@ async def test_a_draft_that_gets_contacts_later_is_stripped_then(service: Servic
     await service.pool.execute("UPDATE campaign SET import_time = now() - interval '31 days'")
     await retention(service, strip_after_days=30.0).sweep()
     assert await with_data(service) == set()
+
+
+async def test_an_old_draft_that_just_got_a_file_is_not_deleted(service: Service) -> None:
+    tenant = await service.tenant()
+    campaign = await tenant.create()
+    await service.pool.execute(
+        "UPDATE campaign SET create_time = now() - interval '40 days',"
+        " update_time = now() - interval '40 days'"
+    )
+    await service.pool.execute(
+        "INSERT INTO upload (id, campaign_id, consent_by, description, size_bytes)"
+        " VALUES (gen_random_uuid(), $1, 'ann', '{}', 1)",
+        UUID(campaign.id),
+    )
+    await retention(service, delete_after_days=30.0).sweep()
+    assert await remaining(service) == {campaign.id}
+    await service.pool.execute("UPDATE upload SET consent_time = now() - interval '31 days'")
+    await retention(service, delete_after_days=30.0).sweep()
+    assert await remaining(service) == set()
 
 
 async def test_a_late_opt_out_of_a_stripped_contact_counts(service: Service) -> None:

@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from outreach.sending.attempt_token import AttemptId, TokenKey
-from outreach.vocabulary import Outcome
+from outreach.sending.worker import ATTACHMENT_FAULTS_MAX
+from outreach.vocabulary import FailureReason, Outcome
 from tests.email_campaign_double import EmailCampaignDouble, compiled
 from tests.sender_email_rig import PUBLIC_URL, sender_email_rig
 from tests.sender_rig import TOKEN_KEY
@@ -150,6 +151,28 @@ async def test_an_attachment_that_is_another_is_never_sent(nats_url: str, tmp_pa
         campaign.checksums = {}
         await rig.settled({"SENT": 10})
         assert (await rig.sandbox.totals())["accepted"] == 10
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_an_attachment_that_never_fits_fails_the_campaign(
+    nats_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    campaign = EmailCampaignDouble()
+    campaign.attachments = {"terms": b"the terms"}
+    campaign.checksums = {"terms": "0" * 64}
+    content = campaign.content()
+    monkeypatch.setattr(campaign, "content", lambda: content)
+    if gone:
+        campaign.attachments = {}
+    async with sender_email_rig(nats_url, tmp_path, campaign=campaign) as rig:
+        await rig.send(10)
+        await eventually(lambda: campaign.failures, 60, "given up")
+        (failure,) = campaign.failures
+        assert FailureReason(failure.failure_reason) is FailureReason.CONTENT_REJECTED
+        fault = "ATTACHMENT_NOT_FOUND" if gone else "ATTACHMENT_CHECKSUM_DIFFERS"
+        assert failure.provider_code == fault
+        assert len(campaign.attachment_calls) == ATTACHMENT_FAULTS_MAX
+        assert (await rig.sandbox.totals())["accepted"] == 0
 
 
 @pytest.mark.parametrize("is_test", [False, True])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from outreach.internal.v1 import delivery_pb2
+from outreach.sending.look_ups import PAUSES_SECONDS
 from outreach.vocabulary import FailureReason, Outcome
 from tests.campaign_double import CampaignDouble, Message
 from tests.sender_rig import free_port, sender_rig
@@ -307,6 +308,85 @@ async def test_look_ups_find_what_was_created_and_say_what_was_not(
         assert campaign.messages[2].last.provider_code == "30003"
         assert campaign.messages[3].outcomes[1] == (1, Outcome.NOT_FOUND)
         assert all(query["PageSize"] == ["1000"] for query in twilio.queries)
+
+
+async def test_accepted_messages_are_asked_for_by_their_ids(nats_url: str, tmp_path: Path) -> None:
+    async with sender_rig(nats_url, tmp_path) as rig:
+        campaign, twilio = rig.campaign, rig.twilio
+        await rig.send(5)
+        await eventually(lambda: campaign.statuses() == {"SENT": 5}, 10, "all sent")
+        sids = {number: campaign.messages[number].last for number in range(1, 6)}
+        due = []
+        for number, status in enumerate(("delivered", "undelivered", "sent", "teleported"), 1):
+            last = sids[number]
+            assert last is not None
+            to = campaign.messages[number].recipient
+            code = 30003 if status == "undelivered" else None
+            twilio.list_message(
+                to, "", last.provider_message_id, status=status, error_code=code, num_segments="2"
+            )
+        for number in range(1, 6):
+            attempt = _unknown(campaign, number)
+            last = sids[number]
+            assert last is not None
+            attempt.provider_message_id = last.provider_message_id
+            due.append(attempt)
+        campaign.unknown_due = due
+        await rig.jobs.publish(0, 0, kind="look_up")
+        await eventually(lambda: all(len(campaign.messages[n].outcomes) == 2 for n in sids), 10)
+        assert sorted(twilio.fetched) == sorted(attempt.provider_message_id for attempt in due)
+        assert not twilio.queries, "the list is for those without an id"
+        assert {number: campaign.messages[number].outcomes[1][1] for number in sids} == {
+            1: Outcome.DELIVERED,
+            2: Outcome.FAILED,
+            3: Outcome.NOT_FOUND,  # no news
+            4: Outcome.NOT_FOUND,
+            5: Outcome.NOT_FOUND,  # Twilio does not know it any more
+        }
+        assert campaign.messages[2].last is not None
+        assert campaign.messages[2].last.provider_code == "30003"
+
+
+async def test_while_twilio_answers_nothing_it_is_not_asked_for_the_rest(
+    nats_url: str, tmp_path: Path
+) -> None:
+    async with sender_rig(nats_url, tmp_path) as rig:
+        campaign, twilio = rig.campaign, rig.twilio
+        await rig.send(1)
+        await eventually(lambda: campaign.statuses() == {"SENT": 1}, 10, "sent")
+        last = campaign.messages[1].last
+        assert last is not None
+        twilio.list_message(campaign.messages[1].recipient, "", last.provider_message_id)
+        attempt = _unknown(campaign, 1)
+        attempt.provider_message_id = last.provider_message_id
+        campaign.unknown_due, campaign.unknown_stays_due = [attempt], True
+        twilio.fetch_status = 429
+        await rig.jobs.publish(0, 0, kind="look_up")
+        tries = len(PAUSES_SECONDS) + 1
+        await eventually(lambda: len(twilio.fetched) == tries, 10, "asked")
+        await rig.jobs.none_left()
+        assert len(twilio.fetched) == tries
+        assert len(campaign.messages[1].outcomes) == 1, "nothing was learned"
+
+
+async def test_sends_that_take_long_hold_up_no_look_up(nats_url: str, tmp_path: Path) -> None:
+    """One organisation's jobs, each waiting for room to claim more, do not take every turn."""
+    async with sender_rig(nats_url, tmp_path, sender_sms_concurrency_start=1) as rig:
+        campaign, twilio = rig.campaign, rig.twilio
+        await rig.send(1)
+        await eventually(lambda: campaign.statuses() == {"SENT": 1}, 10, "sent")
+        last = campaign.messages[1].last
+        assert last is not None
+        attempt = _unknown(campaign, 1)
+        attempt.provider_message_id = last.provider_message_id
+        twilio.hold = asyncio.Event()
+        for _ in range(6):
+            await rig.send(400)
+        await eventually(lambda: twilio.open >= 1, 10, "sending")
+        campaign.unknown_due = [attempt]
+        await rig.jobs.publish(0, 0, kind="look_up")
+        await eventually(lambda: twilio.fetched == [last.provider_message_id], 10, "looked up")
+        twilio.hold.set()
 
 
 async def test_look_ups_that_take_long_hold_up_no_send(nats_url: str, tmp_path: Path) -> None:

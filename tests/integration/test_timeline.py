@@ -208,3 +208,7 @@ async def test_messages_that_are_not_there(service: Service, tenant: Tenant) -> 
         await runs.timeline(0)
     async with refused("CAMPAIGN_NOT_FOUND"):
         await Runs(service, tenant, str(UUID(int=7)), 2).timeline(1)
+    empty = await tenant.create()
+    async with refused("MESSAGE_NOT_FOUND") as caught:
+        await Runs(service, tenant, empty.id, 0).timeline(1)
+    assert caught["error"].text.startswith("The campaign has no messages")

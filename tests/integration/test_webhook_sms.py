@@ -183,6 +183,61 @@ async def test_stop_and_start_are_reported(
     assert opt_out.source == "reply"
 
 
+def reply(body: str, sid: str = "SM9") -> dict[str, str]:
+    return {"MessageSid": sid, "From": "+41790000009", "To": "+15005550006", "Body": body}
+
+
+async def _stored(nats_url: str) -> int:
+    connection = await nats.connect(nats_url)
+    try:
+        return int((await connection.jetstream().stream_info("OUTREACH_INBOX")).state.messages)
+    finally:
+        await connection.close()
+
+
+async def test_a_reply_is_committed_when_it_is_answered(rig: Rig) -> None:
+    """JetStream may forget what it has acknowledged, and nobody replies STOP twice."""
+    caller = Caller(rig)
+    for times, word in enumerate(("STOP", "START", "STOP"), 1):
+        assert await caller.post(caller.inbound_path(), reply(word, f"SM{times}")) == 204
+        assert len(rig.campaign.opt_outs) == times
+
+
+async def test_a_reply_that_is_posted_again_changes_nothing(rig: Rig) -> None:
+    caller = Caller(rig)
+    for fields in (reply("START", "SM1"), reply("STOP", "SM2"), reply("START", "SM1")):
+        assert await caller.post(caller.inbound_path(), fields) == 204
+    assert [opt_out.action for opt_out in rig.campaign.opt_outs] == [
+        delivery_pb2.OPT_OUT_ACTION_REMOVE,
+        delivery_pb2.OPT_OUT_ACTION_ADD,
+    ]
+
+
+async def test_while_commits_take_long_a_reply_is_stored_and_answered(
+    rig: Rig, nats_url: str
+) -> None:
+    rig.campaign.acknowledge.clear()
+    caller = Caller(rig)
+    assert await caller.post(caller.inbound_path(), reply("STOP")) == 204
+    assert await _stored(nats_url) == 1
+    rig.campaign.acknowledge.set()
+    await eventually(lambda: len(rig.campaign.opt_outs) == 2, 10, "both ways; harmless")
+
+
+async def test_a_reply_needs_one_of_nats_and_the_campaign_service(tmp_path: Path) -> None:
+    server = EmbeddedNats(tmp_path / "nats")
+    async with server, sender_rig(server.url, tmp_path, sender_drain_seconds_max=0.5) as rig:
+        await eventually(lambda: rig.campaign.instances, 10, "a stream")
+        await rig.jobs.ready()
+        caller = Caller(rig)
+        await server.stop()
+        assert await caller.post(caller.inbound_path(), reply("STOP", "SM1")) == 204
+        assert len(rig.campaign.opt_outs) == 1, "its commit needs no NATS"
+        rig.campaign.acknowledge.clear()
+        assert await caller.post(caller.inbound_path(), reply("STOP", "SM2")) == 503
+        rig.campaign.acknowledge.set()
+
+
 async def test_other_inbound_messages_are_taken_and_left(rig: Rig) -> None:
     caller = Caller(rig)
     inbound = {"MessageSid": "SM9", "From": "+41790000009", "Body": "please stop calling"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import reduce
+from functools import partial, reduce
 from uuid import UUID
 
 import orjson
@@ -18,7 +18,7 @@ from outreach.internal.v1 import delivery_pb2
 from outreach.sending.attempt_token import AttemptId, InvalidToken, TokenKey, UnsubscribeId
 from outreach.sending.inbox import InboxEntry
 from outreach.sending.outcomes import AttemptOutcome, merged
-from outreach.vocabulary import OUTCOME_RANK, Outcome
+from outreach.vocabulary import OUTCOME_RANK, Channel, Outcome
 from services.campaign.delivery.reports import fold
 from services.sender_email.event_fields import kept_fields
 from services.sender_email.events import interpret
@@ -27,6 +27,8 @@ from services.sender_email.reasons import PROVIDER_CODE_CHARACTERS_MAX, event_ou
 KEY = TokenKey("a key of at least thirty-two characters")
 ORGANISATION = UUID("01a20890-074e-777d-9543-4c0f9cd8fde3")
 CAMPAIGN = UUID("01a20890-074e-777d-9543-4c0f9cd8fde4")
+
+merged_email = partial(merged, channel=Channel.EMAIL)
 
 texts = st.text(max_size=80)
 optional = st.none() | texts | st.integers() | st.lists(texts, max_size=2)
@@ -78,16 +80,16 @@ def test_events_fold_to_the_same_outcome_in_any_order_and_number(
     once = outcomes_of(told)
     if not once:
         return
-    expected = max((one.outcome for one in once), key=OUTCOME_RANK.__getitem__)
+    expected = max((one.outcome for one in once), key=OUTCOME_RANK[Channel.EMAIL].__getitem__)
     repeated = [*told, *chance.choices(told, k=chance.randint(0, 8))]
     chance.shuffle(repeated)
     outcomes = outcomes_of(repeated)
-    assert reduce(merged, outcomes).outcome is expected
-    (learned,) = fold(outcome.to_report() for outcome in outcomes).values()
+    assert reduce(merged_email, outcomes).outcome is expected
+    (learned,) = fold((outcome.to_report() for outcome in outcomes), Channel.EMAIL).values()
     assert learned.outcome is expected
     cut = chance.randint(1, len(outcomes))
-    batches = [reduce(merged, part) for part in (outcomes[:cut], outcomes[cut:]) if part]
-    (learned,) = fold(outcome.to_report() for outcome in batches).values()
+    batches = [reduce(merged_email, part) for part in (outcomes[:cut], outcomes[cut:]) if part]
+    (learned,) = fold((outcome.to_report() for outcome in batches), Channel.EMAIL).values()
     assert learned.outcome is expected
 
 
@@ -101,7 +103,7 @@ def test_a_bounce_beats_the_delivery_before_it_and_a_delivery_the_deferral() -> 
         (3, Outcome.DEFERRED),
         (4, Outcome.ACCEPTED),
     ):
-        assert reduce(merged, outcomes_of(told[gone:])).outcome is outcome
+        assert reduce(merged_email, outcomes_of(told[gone:])).outcome is outcome
 
 
 @settings(deadline=None)

@@ -101,25 +101,29 @@ reports_of_any_kind = st.builds(
 
 
 @settings(deadline=None)
-@given(st.lists(reports_of_any_kind, max_size=25), st.randoms(use_true_random=False))
+@given(
+    st.sampled_from(Channel),
+    st.lists(reports_of_any_kind, max_size=25),
+    st.randoms(use_true_random=False),
+)
 def test_reports_fold_the_same_in_any_order_and_number(
-    reports: list[pb.Report], random: Any
+    channel: Channel, reports: list[pb.Report], random: Any
 ) -> None:
-    inorder = fold(reports)
+    inorder = fold(reports, channel)
     mixed = reports + [random.choice(reports) for _ in range(5) if reports]
     random.shuffle(mixed)
-    assert fold(mixed) == inorder
+    assert fold(mixed, channel) == inorder
     for (number, attempt), learned in inorder.items():
         told = [
             Outcome(report.outcome)
             for report in reports
             if (report.number, report.attempt) == (number, attempt)
         ]
-        assert learned.outcome is max(told, key=OUTCOME_RANK.__getitem__)
+        assert learned.outcome is max(told, key=OUTCOME_RANK[channel].__getitem__)
 
 
 def test_an_outcome_of_a_newer_version_is_left_out() -> None:
     newer = pb.Report(number=1, attempt=1, outcome=99)  # type: ignore[arg-type] # an open enum
-    assert fold([newer]) == {}
+    assert fold([newer], Channel.SMS) == {}
     known = _report(1, 1, Outcome.ACCEPTED)
-    assert fold([newer, known, newer]) == fold([known])
+    assert fold([newer, known, newer], Channel.SMS) == fold([known], Channel.SMS)

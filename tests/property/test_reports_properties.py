@@ -33,6 +33,9 @@ STORIES: dict[Channel, dict[tuple[Outcome, ...], MessageStatus]] = {
         (O.ACCEPTED,): S.SENT,
         (O.ACCEPTED, O.DELIVERED): S.DELIVERED,
         (O.ACCEPTED, O.FAILED): S.FAILED,
+        # told both: whoever has it is not sent it again as a failed one
+        (O.ACCEPTED, O.DELIVERED, O.FAILED): S.DELIVERED,
+        (O.ACCEPTED, O.FAILED, O.DELIVERED): S.DELIVERED,
         (O.REJECTED,): S.FAILED,
         (O.OPTED_OUT,): S.OPTED_OUT,
         (O.HANDED_BACK,): S.QUEUED,

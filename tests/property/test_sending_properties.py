@@ -15,7 +15,7 @@ from outreach.internal.v1 import delivery_pb2
 from outreach.sending.attempt_token import AttemptId, InvalidToken, TokenKey
 from outreach.sending.journal import Journal, JournalState, read_journal
 from outreach.sending.outcomes import AttemptOutcome, merged
-from outreach.vocabulary import FailureReason, Outcome
+from outreach.vocabulary import Channel, FailureReason, Outcome
 
 KEY = TokenKey("a key of at least thirty-two characters")
 numbers = st.integers(0, 2**32 - 1)
@@ -80,13 +80,16 @@ outcomes = st.builds(
 
 
 @settings(deadline=None)
-@given(outcomes, outcomes, outcomes)
+@given(outcomes, outcomes, outcomes, st.sampled_from(Channel))
 def test_merging_does_not_depend_on_the_order(
-    a: AttemptOutcome, b: AttemptOutcome, c: AttemptOutcome
+    a: AttemptOutcome, b: AttemptOutcome, c: AttemptOutcome, channel: Channel
 ) -> None:
-    assert merged(a, b) == merged(b, a)
-    assert merged(merged(a, b), c) == merged(a, merged(b, c))
-    assert merged(a, a) == a
+    def both(one: AttemptOutcome, other: AttemptOutcome) -> AttemptOutcome:
+        return merged(one, other, channel)
+
+    assert both(a, b) == both(b, a)
+    assert both(both(a, b), c) == both(a, both(b, c))
+    assert both(a, a) == a
 
 
 @pytest.mark.parametrize("outcome", Outcome)

@@ -58,9 +58,7 @@ def _commands() -> set[str]:
 def test_what_can_be_done_is_what_this_program_has_commands_for() -> None:
     """When a command for another action comes, it has to be told too."""
     assert set(names.COMMANDS.values()) <= _commands()
-    for name, action in campaign_pb2.CampaignAction.items():
-        word = name.removeprefix("CAMPAIGN_ACTION_").lower()
-        assert (f"campaign {word}" in _commands()) <= (action in names.COMMANDS)
+    assert set(names.COMMANDS) == set(campaign_pb2.CampaignAction.values()) - {0}
     allowed = [campaign_pb2.CAMPAIGN_ACTION_RUN, campaign_pb2.CAMPAIGN_ACTION_STOP]
     assert names.campaign_commands(allowed) == ["campaign run", "campaign stop"]
 

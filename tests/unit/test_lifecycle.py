@@ -77,7 +77,6 @@ def test_a_final_status_is_left_only_as_the_product_says() -> None:
         for channel in Channel
     }
     both = {
-        (S.FAILED, S.DELIVERED, Cause.REPORT, unconfirmed),
         (S.FAILED, S.FAILED, Cause.REPORT, unconfirmed),
         (S.FAILED, S.QUEUED, Cause.RETRY, None),
         (S.CANCELLED, S.QUEUED, Cause.RETRY, None),
@@ -85,9 +84,13 @@ def test_a_final_status_is_left_only_as_the_product_says() -> None:
     assert left[SMS] == both | {
         (S.ASSUMED_DELIVERED, S.DELIVERED, Cause.REPORT, None),
         (S.ASSUMED_DELIVERED, S.FAILED, Cause.REPORT, None),
+        (S.FAILED, S.DELIVERED, Cause.REPORT, None),
         (S.FAILED, S.ASSUMED_DELIVERED, Cause.REPORT, unconfirmed),
     }
-    assert left[EMAIL] == both | {(S.DELIVERED, S.FAILED, Cause.REPORT, None)}
+    assert left[EMAIL] == both | {
+        (S.DELIVERED, S.FAILED, Cause.REPORT, None),
+        (S.FAILED, S.DELIVERED, Cause.REPORT, unconfirmed),
+    }
 
 
 def test_an_sms_that_was_delivered_and_anything_opted_out_stay_so() -> None:
@@ -121,11 +124,12 @@ def test_final_active_and_the_rest_are_apart() -> None:
 
 
 def test_every_outcome_has_a_rank_of_its_own_and_a_target_that_settles_a_claim() -> None:
-    assert set(OUTCOME_RANK) == set(OUTCOME_TARGET) == set(Outcome)
-    assert sorted(OUTCOME_RANK.values()) == list(range(len(Outcome)))
+    assert set(OUTCOME_TARGET) == set(Outcome)
     stays = {outcome for outcome, target in OUTCOME_TARGET.items() if target is None}
     assert stays == {Outcome.UNKNOWN, Outcome.NOT_FOUND}
     for channel in Channel:
+        assert set(OUTCOME_RANK[channel]) == set(Outcome)
+        assert sorted(OUTCOME_RANK[channel].values()) == list(range(len(Outcome)))
         from_sending = {
             target for source, target, _ in report_edges(channel) if source is S.SENDING
         }
@@ -139,10 +143,14 @@ def test_evidence_of_a_send_beats_a_hand_back_and_an_end_beats_the_way_to_it() -
         Outcome.HANDED_BACK,
         Outcome.ACCEPTED,
         Outcome.DEFERRED,
-        Outcome.DELIVERED,
-        Outcome.FAILED,  # a bounce after delivery
     ]
-    assert sorted(order, key=OUTCOME_RANK.__getitem__) == order
+    last = {
+        EMAIL: [Outcome.DELIVERED, Outcome.FAILED],  # a bounce after delivery
+        SMS: [Outcome.FAILED, Outcome.DELIVERED],  # whoever has it must not be sent it again
+    }
+    for channel, ends in last.items():
+        told = order + ends
+        assert sorted(told, key=OUTCOME_RANK[channel].__getitem__) == told
 
 
 def test_edge_codes_are_the_edges() -> None:
@@ -179,6 +187,17 @@ def test_the_sql_moves_messages_along_edges_of_the_table(
     causes = {Cause.CLAIM, Cause.SUPPRESSED} if cause is None else {cause}
     table = {(e.source, e.target) for e in MESSAGE_EDGES if e.cause in causes}
     assert {(source, target) for source in sources for target in targets} <= table
+
+
+def test_what_arrived_is_settled_along_edges_of_the_table() -> None:
+    """Its statement takes the status over from what is kept of the attempt."""
+    text = QUERIES["settle_arrived"]
+    arrived = {S.DELIVERED, S.ASSUMED_DELIVERED}
+    numbers = ", ".join(str(int(status)) for status in sorted(arrived))
+    assert f"status IN ({numbers})" in text
+    assert f"m.status = {int(S.QUEUED)}" in text
+    edges = {(e.source, e.target) for e in MESSAGE_EDGES if e.cause is Cause.ARRIVED}
+    assert edges == {(S.QUEUED, target) for target in arrived}
 
 
 def test_only_emails_are_timed_out_and_only_unknown_attempts_are_given_up() -> None:

@@ -167,7 +167,8 @@ async def test_bytes_trickle() -> None:
         began = asyncio.get_running_loop().time()
         async with relay.trickling(chunk_bytes=10, pause_seconds=0.01):
             assert await answered(ends, b"x" * 100) == b"x" * 100
-        assert asyncio.get_running_loop().time() - began >= 0.1
+        # Ten pieces, nine pauses between them; the loop's clock may be early by a tick.
+        assert asyncio.get_running_loop().time() - began >= 0.08
 
 
 async def test_new_connections_are_refused_and_old_ones_go_on() -> None:

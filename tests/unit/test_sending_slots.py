@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from uuid import UUID, uuid4
 
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.journal import AttemptKey, Journal, read_journal
+from outreach.sending.outage import REST_SECONDS_MIN, UNKNOWN_IN_A_ROW_MAX
 from outreach.sending.outcomes import Answer, Answered, AttemptOutcome, NotSent, Throttled
 from outreach.sending.provider import WindowOver
 from outreach.sending.slots import Claim, Slots
@@ -29,6 +31,7 @@ class SlowProvider:
     def __init__(self, journal: Journal) -> None:
         self.connect_seconds = 0.0
         self.throttled = 0
+        self.unknown = 0
         self.starts = 0
         self.fault: Exception | None = None
         self.sent: list[int] = []
@@ -71,6 +74,9 @@ class SlowProvider:
             self.throttled -= 1
             return Throttled()
         self.sent.append(message.number)
+        if self.unknown:
+            self.unknown -= 1
+            return Answered([AttemptOutcome(message.number, message.attempt, Outcome.UNKNOWN)])
         if self.fault is not None:
             raise self.fault
         return Answered([AttemptOutcome(message.number, message.attempt, Outcome.ACCEPTED)])
@@ -166,3 +172,20 @@ async def test_what_waited_past_its_window_is_not_even_started(tmp_path: Path) -
         await eventually(lambda: rig.outcomes, 5, "settled")
         assert rig.outcomes == {1: Outcome.HANDED_BACK}
         assert rig.provider.starts == 0
+
+
+async def test_a_provider_that_is_out_is_asked_rarely_until_it_answers(tmp_path: Path) -> None:
+    async with slots_rig(tmp_path) as rig:
+        # Two at a time: the other one is under way when the last of a row is answered.
+        in_doubt_max = UNKNOWN_IN_A_ROW_MAX + 2
+        rig.provider.unknown = in_doubt_max
+        for number in range(1, 101):
+            rig.claim(number, window_seconds=30)
+        await eventually(lambda: len(rig.provider.sent) >= UNKNOWN_IN_A_ROW_MAX)
+        await asyncio.sleep(REST_SECONDS_MIN / 2)
+        assert len(rig.provider.sent) <= UNKNOWN_IN_A_ROW_MAX + 1
+        await eventually(lambda: len(rig.outcomes) == 100)
+        assert Counter(rig.outcomes.values()) == {
+            Outcome.UNKNOWN: in_doubt_max,
+            Outcome.ACCEPTED: 100 - in_doubt_max,
+        }

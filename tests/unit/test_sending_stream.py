@@ -36,7 +36,7 @@ async def stream(tmp_path: Path) -> AsyncIterator[DeliveryStream]:
             (("authorization", f"Bearer {TOKEN}"),),
             Channel.SMS,
             journal,
-            Reporter(journal),
+            Reporter(journal, Channel.SMS),
         )
         running = asyncio.create_task(stream.run(), name="stream")
         await eventually(lambda: stream.is_connected, 10, "a stream")

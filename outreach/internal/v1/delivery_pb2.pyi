@@ -73,7 +73,7 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_UNKNOWN: _Outcome.ValueType  # 4
     """May have been sent: stays SENDING until an event or a look-up says more."""
     OUTCOME_NOT_FOUND: _Outcome.ValueType  # 5
-    """A look-up at the provider found nothing (yet)."""
+    """A look-up at the provider found nothing (yet); of what it had accepted: nothing new."""
     OUTCOME_DELIVERED: _Outcome.ValueType  # 6
     """Delivery confirmed: → DELIVERED."""
     OUTCOME_FAILED: _Outcome.ValueType  # 7
@@ -96,7 +96,7 @@ OUTCOME_HANDED_BACK: Outcome.ValueType  # 3
 OUTCOME_UNKNOWN: Outcome.ValueType  # 4
 """May have been sent: stays SENDING until an event or a look-up says more."""
 OUTCOME_NOT_FOUND: Outcome.ValueType  # 5
-"""A look-up at the provider found nothing (yet)."""
+"""A look-up at the provider found nothing (yet); of what it had accepted: nothing new."""
 OUTCOME_DELIVERED: Outcome.ValueType  # 6
 """Delivery confirmed: → DELIVERED."""
 OUTCOME_FAILED: Outcome.ValueType  # 7
@@ -661,6 +661,9 @@ class UnknownAttempt(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     CLAIM_TIME_FIELD_NUMBER: _builtins.int
     OTHER_PROVIDER_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    PROVIDER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    provider_message_id: _builtins.str
+    """SMS: the provider's own id, once it is known: what was accepted, and of which nothing is heard, is asked for by it."""
     @_builtins.property
     def message(self) -> Global___ClaimedMessage: ...
     @_builtins.property
@@ -675,10 +678,11 @@ class UnknownAttempt(_message.Message):
         message: Global___ClaimedMessage | None = ...,
         claim_time: _timestamp_pb2.Timestamp | None = ...,
         other_provider_message_ids: _abc.Iterable[_builtins.str] | None = ...,
+        provider_message_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["claim_time", b"claim_time", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_time", b"claim_time", "message", b"message", "other_provider_message_ids", b"other_provider_message_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_time", b"claim_time", "message", b"message", "other_provider_message_ids", b"other_provider_message_ids", "provider_message_id", b"provider_message_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

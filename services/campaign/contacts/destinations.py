@@ -85,6 +85,17 @@ def normalise_email(address: str) -> str | None:
     return _library_normalises(address)
 
 
+def spellings(channel: Channel, recipient: str) -> frozenset[str]:
+    """The ways, in lower case, to write a recipient that `destination_check` gave: an email's
+    domain in Unicode, and as DNS has it.
+    """
+    if channel is Channel.SMS or recipient.isascii():
+        return frozenset({recipient.lower()})
+    checked = email_validator.validate_email(recipient, check_deliverability=False)
+    local, _, domain = recipient.rpartition("@")
+    return frozenset(f"{local}@{each}".lower() for each in (domain, checked.ascii_domain))
+
+
 def destination_check(channel: Channel) -> Callable[[str], str | None]:
     """The check for a channel: gives the recipient to send to, or None."""
     if channel is Channel.EMAIL:

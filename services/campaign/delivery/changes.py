@@ -16,10 +16,7 @@ QUERIES = load_queries("services.campaign.delivery", "delivery.sql")
 
 
 #: The statuses in which an attempt may wait for a look-up (`unknown_attempt`); what moves on from one waits no more.
-_LOOKED_UP = {
-    Channel.SMS: frozenset({MessageStatus.SENDING}),
-    Channel.EMAIL: frozenset({MessageStatus.SENDING, MessageStatus.SENT}),
-}
+_LOOKED_UP = frozenset({MessageStatus.SENDING, MessageStatus.SENT})
 
 
 class Wakeups(Protocol):
@@ -119,8 +116,7 @@ async def record_changes(
             counts, run=campaign.run, template_valid=True, critical_failure=campaign.failed
         )
         ends = not counts.active and not counts.retrying and not campaign.ended
-    waiting = _LOOKED_UP[campaign.channel]
-    resolved = [move.number for move in moves if move.source in waiting]
+    resolved = [move.number for move in moves if move.source in _LOOKED_UP]
     revision: int = await connection.fetchval(
         QUERIES["record_changes"],
         campaign.id,

@@ -8,7 +8,14 @@ import asyncpg
 from outreach.crash_points import reached
 from outreach.internal.v1 import delivery_pb2
 from outreach.vocabulary import Channel, MessageStatus
-from services.campaign.delivery.changes import QUERIES, Move, Wakeups, lock_campaign, record_changes
+from services.campaign.delivery.changes import (
+    QUERIES,
+    Move,
+    Wakeups,
+    lock_campaign,
+    moves_of,
+    record_changes,
+)
 
 CLAIM_MESSAGES_MAX = 1_000
 #: Of the contacts' values in one claim. With one contact more (64 columns of 4 KB) and all that comes beside the values
@@ -42,7 +49,8 @@ class Claims:
     ) -> Claimed:
         """Up to `limit` (at most 1,000) queued messages of the range first…last.
 
-        Suppressed recipients become OPTED_OUT on the way and are not returned. When this raises, the claim may have
+        Suppressed recipients become OPTED_OUT on the way and are not returned, nor is what has arrived by an earlier
+        attempt. When this raises, the claim may have
         been committed all the same: the caller must end the instance, which hands everything back.
         """
         limit = max(1, min(limit, CLAIM_MESSAGES_MAX))
@@ -50,6 +58,11 @@ class Claims:
             campaign = await lock_campaign(connection, campaign_id)
             if campaign is None or campaign.run != run or not campaign.sending_allowed:
                 return _NOT_RUNNING
+            arrived: list[Move] = []
+            if run > 1:
+                arrived = moves_of(
+                    await connection.fetch(QUERIES["settle_arrived"], campaign_id, first, last)
+                )
             rows = await connection.fetch(
                 QUERIES["claim_messages"],
                 campaign_id,
@@ -62,17 +75,13 @@ class Claims:
                 campaign.channel,
                 CLAIM_VALUES_BYTES_MAX,
             )
-            if not rows:
+            claimed = [
+                Move(row["number"], row["attempt"], MessageStatus.QUEUED, row["status"])
+                for row in rows
+            ]
+            if not (arrived or claimed):
                 return Claimed(delivery_pb2.CLAIM_STATE_EXHAUSTED, [], "")
-            revision = await record_changes(
-                connection,
-                campaign,
-                [
-                    Move(row["number"], row["attempt"], MessageStatus.QUEUED, row["status"])
-                    for row in rows
-                ],
-                claimed=True,
-            )
+            revision = await record_changes(connection, campaign, arrived + claimed, claimed=True)
             content_hash = self._content_hashes.get(campaign_id)
             if content_hash is None:
                 content_hash = await connection.fetchval(QUERIES["content_hash"], campaign_id)

@@ -58,7 +58,12 @@ SET status = CASE
         WHEN m.status * 100 + r.status = ANY ($9::int[])
           OR m.failure_reason * 10000 + m.status * 100 + r.late_status = ANY ($9::int[]) THEN r.failure_reason
         ELSE m.failure_reason END,
-    provider_code = coalesce(r.provider_code, m.provider_code),
+    provider_code = CASE
+        WHEN m.status = 8 AND m.status * 100 + r.status = ANY ($9::int[]) THEN r.provider_code -- it did not fail
+        WHEN m.status * 100 + r.status = ANY ($9::int[])
+          OR m.failure_reason * 10000 + m.status * 100 + r.late_status = ANY ($9::int[])
+        THEN coalesce(r.provider_code, m.provider_code)
+        ELSE m.provider_code END,
     provider_message_id = coalesce(m.provider_message_id, r.provider_message_id),
     segments = greatest(m.segments, r.segments),
     update_time = CASE
@@ -75,8 +80,46 @@ WHERE m.campaign_id = $1 AND m.number = r.number AND m.attempt = r.attempt
 RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status,
           coalesce(new.failure_reason, 0)::smallint AS failure_reason
 
+-- name: apply_reports_to_kept_attempts
+-- The same reports for attempts that a retry has followed, along the same edges.
+UPDATE message_attempt a
+SET status = coalesce(r.target, a.status),
+    failure_reason = CASE WHEN r.target IS NULL THEN a.failure_reason ELSE r.failure_reason END,
+    provider_code = CASE
+        WHEN r.target IS NULL THEN a.provider_code
+        WHEN a.status = 8 AND r.target <> 8 THEN r.provider_code
+        ELSE coalesce(r.provider_code, a.provider_code) END,
+    provider_message_id = coalesce(a.provider_message_id, r.provider_message_id),
+    segments = greatest(a.segments, r.segments),
+    update_time = CASE WHEN r.target IS NULL THEN a.update_time ELSE now() END
+FROM (
+    SELECT r.*,
+           CASE WHEN k.status * 100 + r.status = ANY ($9::int[]) THEN r.status
+                WHEN k.failure_reason * 10000 + k.status * 100 + r.late_status = ANY ($9::int[]) THEN r.late_status
+           END AS target
+    FROM unnest($2::int[], $3::int[], $4::smallint[], $5::smallint[], $6::smallint[], $7::text[], $8::text[],
+                $10::smallint[])
+         AS r (number, attempt, status, late_status, failure_reason, provider_code, provider_message_id, segments)
+    JOIN message_attempt k ON k.campaign_id = $1 AND k.number = r.number AND k.attempt = r.attempt
+) AS r
+WHERE a.campaign_id = $1 AND a.number = r.number AND a.attempt = r.attempt
+  AND (r.target IS NOT NULL OR (a.provider_message_id IS NULL AND r.provider_message_id IS NOT NULL))
+
+-- name: settle_arrived
+-- Queued again by a retry, and by now it is known that an earlier attempt arrived: nothing is sent once more.
+UPDATE message m
+SET status = a.status, claim_time = a.claim_time, update_time = now(),
+    provider_message_id = a.provider_message_id, provider_code = a.provider_code, segments = a.segments
+FROM (
+    SELECT DISTINCT ON (number) * FROM message_attempt
+    WHERE campaign_id = $1 AND number BETWEEN $2 AND $3 AND status IN (6, 7)
+    ORDER BY number, status
+) AS a
+WHERE m.campaign_id = $1 AND m.number = a.number AND m.status = 2
+RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_status, 0::smallint AS failure_reason
+
 -- name: note_unknown_attempts
--- $5: the status that the messages must have: SENDING, or SENT for emails of which nothing is heard.
+-- $5: the status that the messages must have: SENDING, or SENT when nothing is heard of them.
 INSERT INTO unknown_attempt (campaign_id, number, attempt, next_look_up_time)
 SELECT m.campaign_id, m.number, m.attempt, now() + make_interval(secs => $4)
 FROM unnest($2::int[], $3::int[]) AS u (number, attempt)
@@ -84,6 +127,14 @@ JOIN message m ON m.campaign_id = $1 AND m.number = u.number AND m.attempt = u.a
 ON CONFLICT (campaign_id, number) DO UPDATE
     SET attempt = excluded.attempt, unknown_time = now(), look_ups = 0, next_look_up_time = excluded.next_look_up_time
     WHERE unknown_attempt.attempt < excluded.attempt
+
+-- name: note_no_news
+-- SMS: the provider has been asked for these accepted messages and has no receipt either; it is not asked again.
+UPDATE unknown_attempt u
+SET next_look_up_time = 'infinity'
+FROM unnest($2::int[], $3::int[]) AS n (number, attempt)
+JOIN message m ON m.campaign_id = $1 AND m.number = n.number AND m.attempt = n.attempt AND m.status = 4
+WHERE u.campaign_id = $1 AND u.number = n.number AND u.attempt = n.attempt
 
 -- name: release_unknown_attempts
 -- What may have gone out is no instance's any more: whoever ends that instance, and however little is known of it
@@ -212,9 +263,14 @@ SELECT id FROM campaign WHERE holds_channel AND queued > 0 AND (stop_time IS NOT
 SELECT id FROM campaign WHERE holds_channel AND sent > 0 AND channel = 1
 
 -- name: overdue_receipts
-SELECT number FROM message
-WHERE campaign_id = $1 AND status = 4 AND update_time < now() - make_interval(secs => $2)
-ORDER BY number
+-- The provider has been asked (note_no_news), or can't be: nobody answers for as long again, or its id is not known.
+SELECT m.number
+FROM message m
+LEFT JOIN unknown_attempt u ON u.campaign_id = m.campaign_id AND u.number = m.number AND u.attempt = m.attempt
+WHERE m.campaign_id = $1 AND m.status = 4 AND m.update_time < now() - make_interval(secs => $2)
+  AND (u.next_look_up_time = 'infinity' OR m.provider_message_id IS NULL
+    OR m.update_time < now() - make_interval(secs => 2 * $2))
+ORDER BY m.number
 LIMIT $3
 
 -- name: assume_delivered
@@ -229,7 +285,7 @@ RETURNING m.number, m.attempt, old.status AS old_status, new.status AS new_statu
 SELECT id FROM campaign
 WHERE holds_channel AND sent > 0 AND channel = 2 AND start_time < now() - make_interval(secs => $1)
 
--- name: silent_emails
+-- name: silent_messages
 SELECT m.number, m.attempt
 FROM message m
 WHERE m.campaign_id = $1 AND m.status = 4 AND m.update_time < now() - make_interval(secs => $2)
@@ -307,17 +363,21 @@ SELECT c.channel, t.content_hash FROM campaign c JOIN campaign_content t ON t.ca
 -- looked up together, so that one listed message is not taken for two of them; and none while another of them may
 -- still be told of by its sender.
 WITH due AS (
-    SELECT number FROM unknown_attempt
-    WHERE campaign_id = $1 AND next_look_up_time <= now()
-    ORDER BY next_look_up_time
+    SELECT u.number
+    FROM unknown_attempt u
+    LEFT JOIN message m ON m.campaign_id = u.campaign_id AND m.number = u.number AND m.attempt = u.attempt
+    WHERE u.campaign_id = $1 AND u.next_look_up_time <= now() AND m.status IS DISTINCT FROM 4
+    ORDER BY u.next_look_up_time
     LIMIT $2
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE OF u SKIP LOCKED
 ), together AS (
     SELECT u.number
     FROM unknown_attempt u
     JOIN contact c ON c.campaign_id = $1 AND c.number = u.number
+    -- Accepted ones are asked for by their own ids (lease_silent_sms).
+    LEFT JOIN message m ON m.campaign_id = u.campaign_id AND m.number = u.number AND m.attempt = u.attempt
     -- Nobody can be looked up who was erased: such an attempt ends by its time limit.
-    WHERE u.campaign_id = $1 AND c.recipient <> ''
+    WHERE u.campaign_id = $1 AND c.recipient <> '' AND m.status IS DISTINCT FROM 4
       AND c.recipient_hash IN (
           SELECT c.recipient_hash FROM due JOIN contact c ON c.campaign_id = $1 AND c.number = due.number
       )
@@ -359,6 +419,29 @@ LEFT JOIN twins t ON t.number = l.number
 LEFT JOIN earlier e ON e.number = l.number
 WHERE t.under_way IS NOT TRUE
 ORDER BY m.claim_time, l.number
+
+-- name: lease_silent_sms
+-- Accepted (SENT), and no receipt came: looked up by the provider's id, until it answers (note_no_news).
+WITH due AS (
+    SELECT u.number, m.claim_time, m.provider_message_id
+    FROM unknown_attempt u
+    JOIN message m ON m.campaign_id = u.campaign_id AND m.number = u.number AND m.attempt = u.attempt
+    WHERE u.campaign_id = $1 AND u.next_look_up_time <= now() AND m.status = 4 AND m.provider_message_id IS NOT NULL
+    ORDER BY u.next_look_up_time
+    LIMIT $2
+    FOR UPDATE OF u SKIP LOCKED
+), leased AS (
+    UPDATE unknown_attempt u
+    SET look_ups = u.look_ups + 1, next_look_up_time = now() + make_interval(secs => $3)
+    FROM due
+    WHERE u.campaign_id = $1 AND u.number = due.number
+    RETURNING u.number, u.attempt, due.claim_time, due.provider_message_id
+)
+SELECT l.number, l.attempt, c.recipient, c.recipient_hash, '{}'::text[] AS variables, l.claim_time,
+       '{}'::text[] AS other_provider_message_ids, l.provider_message_id
+FROM leased l
+JOIN contact c ON c.campaign_id = $1 AND c.number = l.number
+ORDER BY l.number
 
 -- name: lease_email_look_ups
 -- SendGrid is asked for one attempt by our own id, so other messages to the recipient do not matter. First those that

@@ -1,4 +1,4 @@
-"""Attempts that may have gone out: leased to a sender, which asks the provider."""
+"""Attempts that may have gone out, or of which nothing is heard: leased to a sender, which asks the provider."""
 
 from typing import Any
 from uuid import UUID
@@ -59,13 +59,8 @@ class LookUps:
         if subject is None:
             return delivery_pb2.LookUpResult()
         channel = Channel(subject["channel"])
-        after = [self._look_up_after_seconds]
-        if channel is Channel.EMAIL:
-            query = QUERIES["lease_email_look_ups"]
-            after.append(self._email_look_up_after_seconds)
-        else:
-            query = QUERIES["lease_sms_look_ups"]
-        rows = await connection.fetch(query, campaign_id, limit, *after)
+        lease = self._lease_email if channel is Channel.EMAIL else self._lease_sms
+        rows = await lease(connection, campaign_id, limit)
         result = delivery_pb2.LookUpResult(content_hash=subject["content_hash"])
         for row in rows:
             claim_time = Timestamp()
@@ -75,6 +70,33 @@ class LookUps:
                     message=claimed_message(channel, row),
                     claim_time=claim_time,
                     other_provider_message_ids=row["other_provider_message_ids"],
+                    provider_message_id=row.get("provider_message_id", ""),
                 )
             )
         return result
+
+    async def _lease_sms(
+        self, connection: Any, campaign_id: UUID, limit: int
+    ) -> list[asyncpg.Record]:
+        """Attempts in doubt first: accepted ones wait for no more than a receipt."""
+        after = self._look_up_after_seconds
+        rows: list[asyncpg.Record] = await connection.fetch(
+            QUERIES["lease_sms_look_ups"], campaign_id, limit, after
+        )
+        if len(rows) < limit:
+            rows += await connection.fetch(
+                QUERIES["lease_silent_sms"], campaign_id, limit - len(rows), after
+            )
+        return rows
+
+    async def _lease_email(
+        self, connection: Any, campaign_id: UUID, limit: int
+    ) -> list[asyncpg.Record]:
+        rows: list[asyncpg.Record] = await connection.fetch(
+            QUERIES["lease_email_look_ups"],
+            campaign_id,
+            limit,
+            self._look_up_after_seconds,
+            self._email_look_up_after_seconds,
+        )
+        return rows

@@ -47,8 +47,11 @@ class Learned:
     segments: int
 
 
-def fold(reports: Iterable[delivery_pb2.Report]) -> dict[tuple[int, int], Learned]:
+def fold(
+    reports: Iterable[delivery_pb2.Report], channel: Channel
+) -> dict[tuple[int, int], Learned]:
     """By number and attempt; reports of an outcome that this version does not know are left out."""
+    rank = OUTCOME_RANK[channel]
     learned: dict[tuple[int, int], Learned] = {}
     for report in reports:
         try:
@@ -67,7 +70,7 @@ def fold(reports: Iterable[delivery_pb2.Report]) -> dict[tuple[int, int], Learne
                 max(report.segments, 0),
             )
             continue
-        if OUTCOME_RANK[outcome] > OUTCOME_RANK[known.outcome]:
+        if rank[outcome] > rank[known.outcome]:
             known.outcome = outcome
             known.failure_reason = report.failure_reason
             known.provider_code = _text(report.provider_code, PROVIDER_CODE_CHARS_MAX)
@@ -105,7 +108,7 @@ class Reports:
             async with self._pool.acquire() as connection:
                 await store_opt_outs(connection, opt_outs, recipient_key=self._recipient_key)
         for campaign_id, reports in by_campaign.items():
-            await self._apply_to_campaign(UUID(campaign_id), fold(reports))
+            await self._apply_to_campaign(UUID(campaign_id), reports)
         for batch in batches:
             for failure in batch.campaign_failures:
                 await self._fail_campaign(failure)
@@ -113,12 +116,13 @@ class Reports:
                 await self._end_instance(ended)
 
     async def _apply_to_campaign(
-        self, campaign_id: UUID, learned: dict[tuple[int, int], Learned]
+        self, campaign_id: UUID, reports: list[delivery_pb2.Report]
     ) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             campaign = await lock_campaign(connection, campaign_id)
             if campaign is None:  # deleted meanwhile; its late events mean nothing any more
                 return
+            learned = fold(reports, campaign.channel)
             revision = await self._apply_learned(connection, campaign, learned)
             reached("reports-before-commit")
         reached("reports-committed")
@@ -131,11 +135,13 @@ class Reports:
         campaign: LockedCampaign,
         learned: dict[tuple[int, int], Learned],
     ) -> int | None:
-        known, unknown, opted_out = [], [], []
+        known, unknown, no_news, opted_out = [], [], [], []
         for (number, attempt), item in learned.items():
             target = OUTCOME_TARGET[item.outcome]
             if item.outcome is Outcome.UNKNOWN:
                 unknown.append((number, attempt))
+            elif item.outcome is Outcome.NOT_FOUND:
+                no_news.append((number, attempt))
             if target is None:
                 continue
             if target is MessageStatus.OPTED_OUT:
@@ -143,8 +149,7 @@ class Reports:
             known.append((number, attempt, target, item))
         revision = None
         if known:
-            rows = await connection.fetch(
-                QUERIES["apply_reports"],
+            told = (
                 campaign.id,
                 [number for number, _, _, _ in known],
                 [attempt for _, attempt, _, _ in known],
@@ -156,9 +161,12 @@ class Reports:
                 _EDGES[campaign.channel],
                 [min(item.segments, 1_000) for _, _, _, item in known],
             )
-            moves = moves_of(rows)
-            if moves:
-                revision = await record_changes(connection, campaign, moves)
+            rows = await connection.fetch(QUERIES["apply_reports"], *told)
+            if campaign.run > 1:
+                await connection.execute(QUERIES["apply_reports_to_kept_attempts"], *told)
+            # Also where only an id or the segments came: each change of messages is a revision.
+            if rows:
+                revision = await record_changes(connection, campaign, moves_of(rows))
         if opted_out:
             await connection.execute(
                 QUERIES["suppress_contacts"],
@@ -168,12 +176,9 @@ class Reports:
                 opted_out,
             )
         if unknown:
-            await self._note_unknown(
-                connection,
-                campaign.id,
-                [number for number, _ in unknown],
-                [attempt for _, attempt in unknown],
-            )
+            await self._note_unknown(connection, campaign.id, *_columns(unknown))
+        if no_news and campaign.channel is Channel.SMS:
+            await connection.execute(QUERIES["note_no_news"], campaign.id, *_columns(no_news))
         return revision
 
     async def _note_unknown(
@@ -251,6 +256,11 @@ class Reports:
             revision = await record_changes(connection, campaign, moves)
         await self._wakeups.campaign_changed(campaign.organisation_id, campaign_id, revision)
         return len(moves)
+
+
+def _columns(attempts: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Numbers, and attempts beside them."""
+    return [number for number, _ in attempts], [attempt for _, attempt in attempts]
 
 
 def _text(told: str, characters_max: int) -> str | None:

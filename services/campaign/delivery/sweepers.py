@@ -46,7 +46,7 @@ EMAIL_PERIOD_SECONDS_MAX = 300.0
 class Timers:
     """When something that did not happen is settled, in seconds."""
 
-    #: SMS: in SENT without a receipt → ASSUMED_DELIVERED.
+    #: SMS: in SENT without a receipt → looked up, then ASSUMED_DELIVERED; after twice the time in any case.
     assumed_delivered_after_seconds: float
     #: Unknown for so long → FAILED: UNCONFIRMED.
     unconfirmed_after_seconds: float
@@ -148,13 +148,20 @@ class Sweepers:
                 wake.clear()
 
     async def assume_delivered(self) -> None:
-        """SMS in SENT for too long without a receipt: carriers may not report."""
-        await self._settle_overdue(
-            await self._campaigns("campaigns_with_sent_sms"),
-            "overdue_receipts",
-            "assume_delivered",
-            self._timers.assumed_delivered_after_seconds,
-        )
+        """SMS in SENT for too long without a receipt: carriers may not report.
+
+        But a receipt may have got lost, so Twilio is asked first. A batch of each campaign at a time, as look-ups share
+        Twilio's concurrency with the sends; what has no turn within as long again is assumed delivered without one.
+        """
+        after = self._timers.assumed_delivered_after_seconds
+        campaigns = await self._campaigns("campaigns_with_sent_sms")
+        await self._settle_overdue(campaigns, "overdue_receipts", "assume_delivered", after)
+        for campaign_id in campaigns:
+            noted = await self._note_unknown(
+                campaign_id, "silent_messages", after, MessageStatus.SENT
+            )
+            if noted:
+                log.info("receipts_looked_for", campaign_id=str(campaign_id), messages=noted)
 
     async def find_overdue_claims(self) -> None:
         """SENDING past window and request time without a report: nobody knows; look-ups and events decide."""
@@ -174,7 +181,7 @@ class Sweepers:
         after = self._timers.email_look_up_after_seconds
         for campaign_id in await self._campaigns("campaigns_with_sent_email", after):
             noted = await self._note_unknown(
-                campaign_id, "silent_emails", after, MessageStatus.SENT
+                campaign_id, "silent_messages", after, MessageStatus.SENT
             )
             if noted:
                 log.warning("emails_silent", campaign_id=str(campaign_id), messages=noted)

@@ -26,6 +26,7 @@ class Cause(StrEnum):
     RUN = "run"
     CLAIM = "claim"
     SUPPRESSED = "suppressed when its turn came"
+    ARRIVED = "an earlier attempt arrived, known when its turn came"
     STOP = "stop, or a critical error of the campaign"
     REPORT = "report of a sender or a webhook"
     TIMER = "timer"
@@ -54,6 +55,8 @@ MESSAGE_EDGES: tuple[Edge, ...] = (
     Edge(S.QUEUED, S.OPTED_OUT, Cause.ERASURE, "nobody is left to send to"),
     Edge(S.QUEUED, S.SENDING, Cause.CLAIM, "a sender may send it, for exactly one attempt"),
     Edge(S.QUEUED, S.OPTED_OUT, Cause.SUPPRESSED, "the recipient is suppressed"),
+    Edge(S.QUEUED, S.DELIVERED, Cause.ARRIVED, "delivered before the retry, told after it"),
+    Edge(S.QUEUED, S.ASSUMED_DELIVERED, Cause.ARRIVED, "accepted, likewise", _SMS),
     Edge(S.QUEUED, S.CANCELLED, Cause.STOP, "never handed over"),
     Edge(S.SENDING, S.QUEUED, Cause.REPORT, "handed back: certainly not sent"),
     Edge(S.SENDING, S.SENT, Cause.REPORT, "the provider accepted it"),
@@ -91,10 +94,14 @@ MESSAGE_EDGES: tuple[Edge, ...] = (
         FailureReason.UNCONFIRMED,
     ),
     Edge(
+        S.FAILED, S.DELIVERED, Cause.REPORT, "delivered after all, whatever was told before", _SMS
+    ),
+    Edge(
         S.FAILED,
         S.DELIVERED,
         Cause.REPORT,
         "the provider says at last that it was delivered",
+        _EMAIL,
         source_reason=FailureReason.UNCONFIRMED,
     ),
     Edge(

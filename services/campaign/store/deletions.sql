@@ -63,11 +63,16 @@ SELECT revision FROM change_log WHERE campaign_id = $1 AND revision > $2 ORDER B
 DELETE FROM change_log WHERE campaign_id = $1 AND revision BETWEEN $2 AND $3
 
 -- name: expired_campaigns
--- That ended, or were never run and last edited, before so many days. What runs, or is deferred, has not ended.
+-- That ended, or were never run and last edited or given a file, before so many days. What runs, or is deferred, has not
+-- ended.
 SELECT id, organisation_id FROM campaign
 WHERE test_of IS NULL AND status IN (1, 2, 5, 6, 7) AND (run = 0 OR end_time IS NOT NULL)
   AND coalesce(end_time, CASE WHEN strip_time IS NULL THEN update_time END, import_time, create_time)
       < now() - make_interval(secs => $1 * 86400.0)
+  AND NOT EXISTS (
+      SELECT FROM upload u
+      WHERE u.campaign_id = campaign.id AND u.consent_time >= now() - make_interval(secs => $1 * 86400.0)
+  )
 ORDER BY id
 LIMIT $2
 
@@ -76,21 +81,31 @@ SELECT id FROM campaign
 WHERE id = $1 AND test_of IS NULL AND status IN (1, 2, 5, 6, 7) AND (run = 0 OR end_time IS NOT NULL)
   AND coalesce(end_time, CASE WHEN strip_time IS NULL THEN update_time END, import_time, create_time)
       < now() - make_interval(secs => $2 * 86400.0)
+  AND NOT EXISTS (
+      SELECT FROM upload u
+      WHERE u.campaign_id = campaign.id AND u.consent_time >= now() - make_interval(secs => $2 * 86400.0)
+  )
 FOR UPDATE SKIP LOCKED
 
 -- name: campaigns_to_strip
--- That ended, or got their contacts, before so many days. (Stripping a draft is a change of it, so `update_time` won't do.)
+-- That ended, or got their contacts, or the file for them, before so many days. (Stripping a draft is a change of it, so
+-- `update_time` won't do.)
 SELECT id FROM campaign
 WHERE test_of IS NULL AND strip_time IS NULL AND status IN (1, 2, 5, 6, 7) AND (run = 0 OR end_time IS NOT NULL)
-  AND (total > 0 OR EXISTS (SELECT FROM upload u WHERE u.campaign_id = campaign.id))
-  AND coalesce(end_time, import_time, create_time) < now() - make_interval(secs => $1 * 86400.0)
+  AND CASE
+      WHEN total > 0 THEN coalesce(end_time, import_time, create_time)
+      ELSE (SELECT max(u.consent_time) FROM upload u WHERE u.campaign_id = campaign.id)
+  END < now() - make_interval(secs => $1 * 86400.0)
 ORDER BY id
 LIMIT $2
 
 -- name: lock_to_strip
 SELECT id FROM campaign
 WHERE id = $1 AND strip_time IS NULL AND status IN (1, 2, 5, 6, 7) AND (run = 0 OR end_time IS NOT NULL)
-  AND coalesce(end_time, import_time, create_time) < now() - make_interval(secs => $2 * 86400.0)
+  AND CASE
+      WHEN total > 0 THEN coalesce(end_time, import_time, create_time)
+      ELSE (SELECT max(u.consent_time) FROM upload u WHERE u.campaign_id = campaign.id)
+  END < now() - make_interval(secs => $2 * 86400.0)
 FOR UPDATE SKIP LOCKED
 
 -- name: set_stripped

@@ -9,6 +9,7 @@ from outreach.postgres.queries import load_queries
 from outreach.vocabulary import Channel, MessageStatus
 from services.campaign.delivery.changes import LockedCampaign, Move, record_changes
 from services.campaign.store import Connection
+from services.campaign.store.campaigns import log_change
 
 QUERIES = load_queries("services.campaign.store", "erasures.sql")
 
@@ -41,11 +42,11 @@ class PendingUpload:
 
 @dataclass(frozen=True, slots=True)
 class ErasedMessages:
-    """What became of the messages of contacts that were erased; `revision` None: none changed."""
+    """What became of the messages of contacts that were erased; `revision`: the campaign's now."""
 
     opted_out: int
     under_way: int
-    revision: int | None
+    revision: int
 
 
 async def campaigns_of_person(
@@ -77,7 +78,10 @@ async def strip_contacts(connection: Connection, campaign_id: UUID, after: int) 
 async def erase_messages(
     connection: Connection, campaign: LockedCampaign, numbers: Sequence[int]
 ) -> ErasedMessages:
-    """Of contacts that were erased in this transaction: those still to be sent are OPTED_OUT."""
+    """Of contacts that were erased in this transaction: those still to be sent are OPTED_OUT.
+
+    A new revision also where no status changes: what was exported before is of another content.
+    """
     rows = await connection.fetch(QUERIES["erase_messages"], campaign.id, numbers)
     await connection.execute(QUERIES["erase_attempts"], campaign.id, numbers)
     # Queued from the import on, and counted as waiting until the first run.
@@ -89,7 +93,7 @@ async def erase_messages(
     ]
     under_way = sum(row["new_status"] in _UNDER_WAY for row in rows)
     if not moves:
-        return ErasedMessages(0, under_way, None)
+        return ErasedMessages(0, under_way, await log_change(connection, campaign.id))
     ahead = sum(move.number > campaign.dispatched_through for move in moves)
     await connection.execute(QUERIES["fewer_to_dispatch"], campaign.id, ahead)
     revision = await record_changes(connection, campaign, moves)

@@ -27,8 +27,8 @@ SELECT number, status, failure_reason FROM message WHERE campaign_id = $1 AND nu
 
 -- name: queue_again
 -- FAILED and CANCELLED messages of these numbers become QUEUED: one revision. What came of an attempt is kept beside;
--- that of a cancelled message never left, or is kept already. The attempt's number stays: the next claim raises it, and
--- a late report about this one finds no edge.
+-- that of a cancelled message never left, or is kept already. The attempt's number stays: the next claim raises it.
+-- A late report about this one changes what is kept of it; that it arrived is seen before that claim.
 WITH picked AS (
     SELECT m.*
     FROM unnest($2::int[]) AS u (number)

@@ -7,9 +7,12 @@ are not held up. Each step can be repeated: a call that broke off is made again,
 import asyncio
 import codecs
 import re
+import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from outreach.rpc.call import Caller
+from services.campaign.contacts.destinations import spellings
 from services.campaign.delivery.changes import Wakeups, lock_campaign
 from services.campaign.store import Pool
 from services.campaign.store import erasures as store
@@ -65,8 +68,7 @@ async def _erase_in(
             if not numbers:
                 break
             messages = await store.erase_messages(connection, locked, numbers)
-        if messages.revision is not None:
-            await wakeups.campaign_changed(locked.organisation_id, campaign.id, messages.revision)
+        await wakeups.campaign_changed(locked.organisation_id, campaign.id, messages.revision)
         contacts += len(numbers)
         opted_out += messages.opted_out
         under_way += messages.under_way
@@ -94,7 +96,7 @@ async def _discard_uploads(pool: Pool, caller: Caller, person: Person) -> None:
 
 
 async def _is_in(pool: Pool, upload: PendingUpload, person: Person) -> bool:
-    search = _Search(upload.encoding, person.recipient)
+    search = _Search(upload.encoding, spellings(person.channel, person.recipient))
     ordinal = 0
     while True:
         async with pool.acquire() as connection:
@@ -107,17 +109,18 @@ async def _is_in(pool: Pool, upload: PendingUpload, person: Person) -> bool:
 
 
 class _Search:
-    """Looks for a recipient in a file's text, piece by piece."""
+    """Looks for a recipient, by any of its spellings, in a file's text, piece by piece."""
 
-    def __init__(self, encoding: str, recipient: str) -> None:
+    def __init__(self, encoding: str, recipients: Collection[str]) -> None:
         self._decoder = codecs.getincrementaldecoder(encoding)("replace")
         # Not within a longer one. At the end of a piece that can't be told: then it is taken for one.
-        self._pattern = re.compile(rf"(?<![\w.+-]){re.escape(recipient.lower())}(?![\w-])")
-        self._overlap = len(recipient)
+        sought = "|".join(map(re.escape, recipients))
+        self._pattern = re.compile(rf"(?<![\w.+-])(?:{sought})(?![\w-])")
+        self._overlap = max(map(len, recipients))
         self._rest = ""
 
     def finds(self, piece: bytes) -> bool:
-        text = self._rest + self._decoder.decode(piece).lower()
+        text = unicodedata.normalize("NFC", self._rest + self._decoder.decode(piece).lower())
         # What stands at the beginning of a whole rest was looked at before, with what is before it.
         start = 1 if len(self._rest) == self._overlap else 0
         self._rest = text[-self._overlap :]

@@ -30,9 +30,10 @@ async def get_message(
 def message_not_found(campaign: CampaignRecord) -> OutreachError:
     """The campaign has no message of this number."""
     total = campaign.counts.total
+    text = f"The campaign's messages are numbered 1 to {total}."
     return OutreachError(
         "MESSAGE_NOT_FOUND",
-        f"The campaign's messages are numbered 1 to {total}.",
+        text if total else "The campaign has no messages: contacts have not been imported.",
         metadata={"messages": str(total)},
     )
 

@@ -99,6 +99,8 @@ def _latest(message: MessageRecord, kept: list[AttemptRecord]) -> list[AttemptRe
     )
     if not handed_over or message.attempt in {0, *(attempt.attempt for attempt in kept)}:
         return []
+    if message.provider_message_id in {attempt.provider_message_id for attempt in kept} - {None}:
+        return []  # an earlier attempt arrived, and the message's row tells of that
     return [
         AttemptRecord(
             attempt=message.attempt,
