@@ -12,6 +12,8 @@ from functools import cached_property
 
 from chaos.history import (
     Acceptance,
+    Acted,
+    ActionKind,
     History,
     MessageChange,
     StoredAttempt,
@@ -77,22 +79,45 @@ class CampaignRecord:
     messages: dict[int, StoredMessage] = field(default_factory=dict)
     earlier: dict[Attempt, StoredAttempt] = field(default_factory=dict)
     acceptances: list[Acceptance] = field(default_factory=list)
+    #: Stops that were asked for, answered or not.
+    stops: list[Acted] = field(default_factory=list)
 
     @cached_property
     def runs(self) -> list[Run]:
-        """In order. A commit without messages begins a run, or stops the one that is in progress."""
+        """In order. A run begins with a commit without messages.
+
+        So does a stop end it, and so does a commit that only brings ids: the stop is the one at the
+        campaign's stop time, or, in a run that a retry has followed, the last while a stop was asked for.
+        """
         runs: list[Run] = []
         before = CampaignStatus.CREATED
         for change in self.changes:
             if change.status is CampaignStatus.IN_PROGRESS and not change.messages:
                 if before is not change.status:
                     runs.append(Run(len(runs) + 1, []))
-                elif runs and runs[-1].stop is None:
+                elif runs and self._may_stop(change):
                     runs[-1].stop = change
             if runs:
                 runs[-1].changes.append(change)
             before = change.status
+        if runs and self.campaign.stop_time is not None:
+            runs[-1].stop = next(
+                (
+                    change
+                    for change in runs[-1].changes
+                    if not change.messages and change.commit_time == self.campaign.stop_time
+                ),
+                None,
+            )
         return runs
+
+    def _may_stop(self, change: StoredChange) -> bool:
+        """A stop's transaction begins once it is asked for, and is over when it is answered."""
+        return any(
+            stop.begun_time <= change.commit_time
+            and (stop.answered_time is None or change.commit_time <= stop.answered_time)
+            for stop in self.stops
+        )
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -159,6 +184,9 @@ def records_of(history: History) -> dict[str, CampaignRecord]:
     for acceptance in history.acceptances:
         if acceptance.token_valid and acceptance.campaign_id in records:
             records[acceptance.campaign_id].acceptances.append(acceptance)
+    for action in history.actions:
+        if action.kind is ActionKind.STOP and action.campaign_id in records:
+            records[action.campaign_id].stops.append(action)
     for change in sorted(history.changes, key=lambda change: change.revision):
         if change.campaign_id in records:
             records[change.campaign_id].changes.append(change)
