@@ -48,8 +48,9 @@ class Evidence:
         campaign_id, number, which = attempt
         for plan, stored in self.stored.items():
             if plan.campaign_id == campaign_id:
+                followed = stored.attempts.get((number, which))
                 message = stored.messages[number]
-                return message if message.attempt == which else stored.attempts.get((number, which))
+                return followed or (message if message.attempt == which else None)
         return None
 
 
@@ -258,6 +259,9 @@ def a_run_ends_once_and_when_all_is_final(evidence: Evidence) -> Iterator[str]:
             # A retry opens its run, and queues messages, in one commit of two revisions.
             if is_active != runs and commit.numbers:
                 yield f"{name} revision {commit.revision}: status {commit.campaign_status} with {counts}"
+        if not stored.log:
+            yield f"{name} has never been run"
+            continue
         last = stored.log[-1]
         failed = stored.status == CampaignStatus.FAILED
         expected = campaign_status(

@@ -54,6 +54,7 @@ class Accepted:
     begun_time: float
     time: float
     message_id: str
+    is_listed: bool
     outcome: Outcome = Outcome.ACCEPTED
     told: set[Outcome] = field(default_factory=set)
 
@@ -99,6 +100,7 @@ class RemoteProvider:
             begun.time,
             self.world.now(),
             f"ID{len(self.accepted) + 1}",
+            is_listed=self.draw.random() >= self.scenario.receipts.unlisted,
         )
         self.accepted.append(accepted)
         self._tell("accepts", accepted)
@@ -180,7 +182,7 @@ class RemoteProvider:
         for accepted in self.accepted:
             key = (accepted.campaign_id, accepted.number, accepted.attempt)
             if key == (campaign_id, number, attempt) and accepted.time <= listed:
-                return accepted
+                return accepted if accepted.is_listed else None
         return None
 
     def _tell(self, what: str, accepted: Accepted) -> None:
@@ -238,6 +240,7 @@ class Adapter:
         now = self._world.now()
         begun = [Begun(prepared, m.number, m.attempt, now) for m in messages]
         self._remote.begun += begun
+        self._tell(f"begins, will be {fate}", messages)
         keys = {(prepared, m.number, m.attempt) for m in messages}
         self.in_flight |= keys
         try:
@@ -246,10 +249,16 @@ class Adapter:
             if self._process.alive:
                 self.in_flight -= keys
 
+    def _tell(self, what: str, messages: Sequence[delivery_pb2.ClaimedMessage]) -> None:
+        if self._world.history.is_kept:
+            attempts = ", ".join(f"{m.number} attempt {m.attempt}" for m in messages)
+            self._world.history.tell(self._process.name, f"{attempts}: {what}")
+
     async def _request(
         self, fate: str, messages: Sequence[delivery_pb2.ClaimedMessage], begun: Sequence[Begun]
     ) -> Answer:
-        there, back = self._draw.uniform(0.002, 0.1), self._draw.uniform(0.002, 0.2)
+        way_max = self._remote.scenario.way_seconds_max
+        there, back = self._draw.uniform(0.002, way_max), self._draw.uniform(0.002, way_max)
         if fate in ("accepted", "accepted_late", "accepted_failing"):
             # on its way by itself: the sender's death does not call it back
             accepted: list[Accepted] = []

@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from outreach.errors import OutreachError
+from outreach.postgres.outage import STORE_ERRORS
 from simulation.world import Process, World
 
 Handler = Callable[..., Awaitable[Any]]
@@ -169,7 +170,8 @@ class StreamCall:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - as the server does it
-            self._world.history.tell(self.server.name, f"handler failed: {error!r}")
+            if self.server.alive and not _is_expected(error):
+                self._world.fail(f"{self.server.name}: a call failed: {error!r}")
             why = error.reason if isinstance(error, OutreachError) else type(error).__name__
             self._down.send(rpc_error(grpc.StatusCode.UNKNOWN, why))
         else:
@@ -207,6 +209,12 @@ class StreamCall:
         draw = self._network.draw
         self._up.cut(draw.uniform(0, 0.004))
         self._world.loop.call_later(draw.uniform(0.001, 0.05), self._server_notices)
+
+
+def _is_expected(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_expected, error.exceptions))
+    return isinstance(error, (OutreachError, asyncio.CancelledError, *STORE_ERRORS))
 
 
 class Context:

@@ -23,12 +23,26 @@ from simulation.rpc import Network
 from simulation.scenario import FAULTY_SECONDS, Scenario, draw_scenario
 from simulation.sender_process import SenderProcess
 from simulation.watchers import Watcher
-from simulation.world import World
+from simulation.world import ProcessKilled, World
 
 #: After the last receipt: what was handed to a process that died comes again, and watchers catch up.
 QUIET_SECONDS = 8.0
 #: Journals are small and many; memory is the best place for them.
 _MEMORY = Path("/dev/shm")
+
+#: What the product logs when it meets what can't be.
+_FAULTS_OF_OURS = frozenset(
+    {
+        "background_task_ended",
+        "inbox_entry_malformed",
+        "job_failed",
+        "job_malformed",
+        "provider_adapter_failed",
+        "reports_set_aside",
+        "stop_malformed",
+        "watch_look_failed",
+    }
+)
 
 SideOf = Callable[[World], CampaignSide]
 
@@ -90,6 +104,8 @@ def _logs_to(world: World) -> Iterator[None]:
     known = structlog.get_config()
 
     def tell(_: Any, method: str, event: Any) -> Any:
+        if event["event"] in _FAULTS_OF_OURS and event.get("error") != ProcessKilled.__name__:
+            world.fail(f"{event['event']}: {event.get('error', '')}")
         if world.history.is_kept:
             fields = " ".join(
                 f"{key}={value}"

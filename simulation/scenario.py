@@ -56,6 +56,7 @@ class Receipts:
     Attributes:
         lost, doubled, early: early is before the answer to the request.
         failed, deferred: what they say (deferred: email, and an end follows, or not).
+        unlisted: a look-up never finds the message.
         late_seconds_max: the longest a receipt takes.
     """
 
@@ -64,6 +65,7 @@ class Receipts:
     early: float = 0.0
     failed: float = 0.0
     deferred: float = 0.0
+    unlisted: float = 0.0
     late_seconds_max: float = 2.0
 
 
@@ -113,6 +115,8 @@ class Scenario:
     per_request: int
     concurrency: int
     dispatch_tick_seconds: float
+    #: The longest way of a request to the provider, or of its answer.
+    way_seconds_max: float
     fates: Fates
     receipts: Receipts
     faults: tuple[FaultPlan, ...]
@@ -154,6 +158,7 @@ def draw_scenario(seed: int) -> Scenario:
         per_request=1 if channel is Channel.SMS else draw.choice((1, 4, 8)),
         concurrency=draw.choice((1, 2, 4)),
         dispatch_tick_seconds=draw.choice((0.1, 0.4)),
+        way_seconds_max=draw.choice((0.1, 0.2, 0.8)),
         fates=_fates(draw),
         receipts=_receipts(draw, channel),
         faults=_faults(draw),
@@ -198,6 +203,7 @@ def _receipts(draw: Random, channel: Channel) -> Receipts:
         early=_some(draw, 0.5, 0.5),
         failed=_some(draw, 0.6, 0.4),
         deferred=_some(draw, 0.5, 0.4) if channel is Channel.EMAIL else 0.0,
+        unlisted=_some(draw, 0.2, 0.3),
         late_seconds_max=draw.choice((0.2, 2.0, 12.0)),
     )
 

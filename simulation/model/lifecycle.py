@@ -23,7 +23,7 @@ from simulation.model.work import append_commit, changing
 S = MessageStatus
 
 
-@statement(CAMPAIGNS)
+@statement(CAMPAIGNS, takes_channel=True)
 def begin_run(
     transaction: Transaction, campaign_id: UUID, _segments_mean: float
 ) -> Sequence[Row]:

@@ -11,15 +11,17 @@ STATEMENTS: dict[str, Statement] = {}
 
 
 def statement(
-    queries: Mapping[str, str], *, locks_campaign: bool = False
+    queries: Mapping[str, str], *, locks_campaign: bool = False, takes_channel: bool = False
 ) -> Callable[[_StatementT], _StatementT]:
     """The function does what the statement of its own name does.
 
-    `locks_campaign`: it waits for the row of the campaign that its first argument names.
+    `locks_campaign`: it waits for the row of the campaign that its first argument names;
+    `takes_channel`: for others that take the channel.
     """
 
     def register(function: _StatementT) -> _StatementT:
         function.__dict__["locks_campaign"] = locks_campaign
+        function.__dict__["takes_channel"] = takes_channel
         STATEMENTS[queries[function.__name__]] = function
         return function
 

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+from outreach.vocabulary import MessageStatus
 from simulation.model.tables import Campaign, Tables
 from simulation.world import Process, World
 
@@ -27,13 +28,20 @@ class Database:
         self.statements = statements
         self.tables = Tables()
         self.locks: dict[UUID, asyncio.Lock] = {}
+        #: The entry of the channel in its unique index: who takes it waits for others that do.
+        self.channel_lock = asyncio.Lock()
         self.is_up = True
         #: How likely the answer to a commit is lost: half of these are committed.
         self.commits_unanswered = 0.0
+        #: How likely a statement takes seconds while there are faults.
+        self.slow = self.draw.choice((0.0, 0.0, 0.002, 0.01))
 
     async def round_trip(self) -> None:
         """The way to the server, and back."""
-        await asyncio.sleep(self.draw.uniform(0.0001, 0.002))
+        seconds = self.draw.uniform(0.0001, 0.002)
+        if self.world.is_faulty and self.draw.random() < self.slow:
+            seconds += self.draw.uniform(0, 2)
+        await asyncio.sleep(seconds)
 
     def require_up(self) -> None:
         """Raise as asyncpg does without a server."""
@@ -65,6 +73,11 @@ class Transaction:
         self._held.append(lock)
         self._changed[campaign_id] = self.tables.campaigns[campaign_id].copy()
 
+    async def lock_channel(self) -> None:
+        """Wait for others that take the channel, and hold it until the end."""
+        await self.database.channel_lock.acquire()
+        self._held.append(self.database.channel_lock)
+
     def campaign(self, campaign_id: UUID) -> Campaign | None:
         """As this transaction sees it; to be changed only where it is locked."""
         return self._changed.get(campaign_id) or self.tables.campaigns.get(campaign_id)
@@ -75,10 +88,21 @@ class Transaction:
 
     def commit(self) -> None:
         """All of it at once."""
+        if self.database.world.history.is_kept:
+            self._tell()
         self.tables.campaigns.update(self._changed)
         for change in self._at_commit:
             change()
         self.release()
+
+    def _tell(self) -> None:
+        for campaign_id, campaign in self._changed.items():
+            before = self.tables.campaigns[campaign_id].revision
+            for commit in campaign.log[before:]:
+                changes = zip(commit.numbers, commit.statuses, commit.attempts, strict=True)
+                told = ", ".join(f"{n} {MessageStatus(s).name} {a}" for n, s, a in changes)
+                text = f"{campaign_id.int % 1000} revision {commit.revision}: {told}"
+                self.database.world.history.tell("commit", text)
 
     def release(self) -> None:
         """Give the locks back."""
@@ -140,6 +164,9 @@ class Connection:
     ) -> Sequence[Row]:
         if getattr(statement, "locks_campaign", False):
             await transaction.lock(arguments[0])
+            self._require()
+        if getattr(statement, "takes_channel", False):
+            await transaction.lock_channel()
             self._require()
         return statement(transaction, *arguments)
 
