@@ -49,6 +49,10 @@ class CampaignSide(Protocol):
         """What is committed now."""
         ...
 
+    async def close(self) -> None:
+        """At the end of a seed."""
+        ...
+
 
 class ModelSide:
     """In memory."""
@@ -89,3 +93,6 @@ class ModelSide:
             campaign.attempts,
             campaign.log,
         )
+
+    async def close(self) -> None:
+        return

@@ -164,6 +164,12 @@ class _Run:
             except* TimeoutError as group:
                 self._world.fail(f"hangs: {group.exceptions[0]}")
             await self._until_quiet()
+        try:
+            return await self._judged()
+        finally:
+            await self._side.close()
+
+    async def _judged(self) -> tuple[list[str], int]:
         stored = [await self._side.stored(plan) for plan in self._scenario.campaigns]
         evidence = Evidence(
             scenario=self._scenario,
