@@ -6,6 +6,7 @@ from typing import Any
 
 from outreach.internal.v1 import delivery_pb2
 from outreach.rpc.call import Call, Caller, begin_call
+from outreach.sending import slots
 from outreach.tokens import TokenSigner
 from outreach.v1 import channel_pb2
 from outreach.vocabulary import Channel, Role
@@ -41,6 +42,9 @@ TIMERS = Timers(
     email_timed_out_after_seconds=settings.EMAIL_TIMED_OUT_AFTER_SECONDS,
     change_log_kept_seconds=86_400.0,
 )
+
+
+READY_MESSAGES_MORE = 2
 
 
 class _Contents:
@@ -157,14 +161,16 @@ async def _keep(_connection: object) -> None:
 def set_pace(tick_seconds: float) -> Callable[[], None]:
     """How often dispatchers and timers look: what finds nothing costs the simulation as much as what does.
 
-    Undone by calling the result.
+    And how little lies ready at a sender, so that some messages make many claims. Undone by calling the result.
     """
     known = (
+        slots.READY_MESSAGES_MORE,
         dispatching.TICK_SECONDS,
         dispatching.IDLE_TICK_SECONDS,
         sweeping.period,
         sweeping.CANCEL_SECONDS,
     )
+    slots.READY_MESSAGES_MORE = READY_MESSAGES_MORE  # type: ignore[misc]
     dispatching.TICK_SECONDS = tick_seconds
     dispatching.IDLE_TICK_SECONDS = 2.0
     sweeping.period = _period
@@ -172,6 +178,7 @@ def set_pace(tick_seconds: float) -> Callable[[], None]:
 
     def undo() -> None:
         (
+            slots.READY_MESSAGES_MORE,  # type: ignore[misc]
             dispatching.TICK_SECONDS,
             dispatching.IDLE_TICK_SECONDS,
             sweeping.period,

@@ -109,6 +109,18 @@ def at_most_one_send_in_a_run(evidence: Evidence) -> Iterator[str]:
             yield f"{campaign_id.int % 1000}/{number} was accepted {count} times after {run} retries"
 
 
+def what_may_exist_is_not_sent_again(evidence: Evidence) -> Iterator[str]:
+    """I2: once a request may have created a message, none begins for it in the same run."""
+    runs = runs_of_attempts(evidence)
+    uncertain: set[tuple[UUID, int, int]] = set()
+    for begun in evidence.begun:
+        message = (begun.campaign_id, begun.number, runs.get(_key(begun), -1))
+        if message in uncertain:
+            yield f"{_label(_key(begun))} began though an earlier request may have created it"
+        elif begun.may_exist:
+            uncertain.add(message)
+
+
 def _label(attempt: Attempt) -> str:
     return f"{attempt[0].int % 1000}/{attempt[1]} attempt {attempt[2]}"
 
@@ -285,6 +297,7 @@ def only_what_had_begun_is_unconfirmed(evidence: Evidence) -> Iterator[str]:
 CHECKS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     every_message_ends_final,
     at_most_one_send_in_a_run,
+    what_may_exist_is_not_sent_again,
     every_accepted_send_is_known,
     counts_add_up,
     status_moves_on_permitted_edges,

@@ -12,6 +12,10 @@ from simulation.sender_process import SenderProcess
 from simulation.world import World
 
 
+#: Streams are cut again and again, as each is most vulnerable while it begins.
+CUTS = 5
+
+
 class Cluster:
     """The processes that are up, by their place; a place is empty while its process is being restarted."""
 
@@ -115,9 +119,9 @@ class Faults:
             self._cluster.start_replica(place)
 
     async def _cut_streams(self, plan: FaultPlan) -> None:
-        for _ in range(3):
+        for _ in range(CUTS):
             self._network.cut_streams()
-            await asyncio.sleep(plan.hold_seconds / 3)
+            await asyncio.sleep(self._draw.uniform(0, 2 * plan.hold_seconds / CUTS))
 
     async def _redeliver(self, _: FaultPlan) -> None:
         self._nats.redeliver_all()

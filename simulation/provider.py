@@ -31,17 +31,18 @@ from simulation.world import Process, World
 
 #: Looked up sooner, a message is not listed yet.
 LISTED_AFTER_SECONDS = 0.5
-_FINAL = frozenset({Outcome.DELIVERED, Outcome.FAILED, Outcome.OPTED_OUT})
+_MAY_EXIST = frozenset({"accepted", "accepted_late", "accepted_failing", "lost", "failing"})
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A request that left its sender, for one message of it."""
+    """A request that left its sender, for one message of it. `may_exist`: nobody can say that it created nothing."""
 
     campaign_id: UUID
     number: int
     attempt: int
     time: float
+    may_exist: bool
 
 
 @dataclass(eq=False, slots=True)
@@ -57,11 +58,6 @@ class Accepted:
     is_listed: bool
     outcome: Outcome = Outcome.ACCEPTED
     told: set[Outcome] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    reason: FailureReason | None
 
 
 class RemoteProvider:
@@ -238,7 +234,8 @@ class Adapter:
         except (WindowOver, OSError) as error:
             return NotSent(type(error).__name__)
         now = self._world.now()
-        begun = [Begun(prepared, m.number, m.attempt, now) for m in messages]
+        may_exist = fate in _MAY_EXIST
+        begun = [Begun(prepared, m.number, m.attempt, now, may_exist) for m in messages]
         self._remote.begun += begun
         self._tell(f"begins, will be {fate}", messages)
         keys = {(prepared, m.number, m.attempt) for m in messages}

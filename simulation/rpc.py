@@ -51,7 +51,7 @@ class _Pipe:
 
     def send(self, message: Any) -> None:
         delay = self._draw.uniform(0.0005, 0.004)
-        if self._world.is_faulty and self._draw.random() < 0.01:
+        if self._world.is_faulty and self._draw.random() < self._world.stall:
             delay += self._draw.uniform(0, 3)  # a stall
         self._latest = max(self._world.now() + delay, self._latest + TICK_SECONDS)
         self._world.loop.call_at(self._latest, self._deliver, message)
@@ -192,7 +192,7 @@ class StreamCall:
         draw = self._network.draw
         self._up.cut(draw.uniform(0, 0.004))
         self._down.cut(draw.uniform(0, 0.004))
-        notice = NOTICE_SECONDS_MAX if draw.random() < 0.3 else 0.05
+        notice = NOTICE_SECONDS_MAX if draw.random() < 0.5 else 0.05
         self._world.loop.call_later(draw.uniform(0, notice), self._client_notices)
         self._world.loop.call_later(draw.uniform(0, notice), self._server_notices)
 

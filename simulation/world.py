@@ -33,6 +33,8 @@ class World:
         self.history = History(loop, is_kept=keeps_history)
         #: Cleared when the faults are over: from then on everything works.
         self.is_faulty = True
+        #: How likely a message of a stream is held up for seconds, while there are faults.
+        self.stall = self.random("stall").choice((0.0, 0.01, 0.04))
         #: What went wrong in the run itself.
         self.failures: list[str] = []
 

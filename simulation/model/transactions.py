@@ -34,7 +34,7 @@ class Database:
         #: How likely the answer to a commit is lost: half of these are committed.
         self.commits_unanswered = 0.0
         #: How likely a statement takes seconds while there are faults.
-        self.slow = self.draw.choice((0.0, 0.0, 0.002, 0.01))
+        self.slow = self.draw.choice((0.0, 0.0, 0.01, 0.04))
 
     async def round_trip(self) -> None:
         """The way to the server, and back."""
