@@ -37,8 +37,10 @@ class CampaignSide(Protocol):
         """What the product takes for an `asyncpg.Pool`, good while the process lives."""
         ...
 
-    def set_fault(self, *, is_up: bool = True, commits_unanswered: float = 0.0) -> None:
-        """Down, or up and with so many commits whose answer is lost."""
+    def set_fault(
+        self, *, is_up: bool = True, commits_unanswered: float = 0.0, slow: float = 0.0
+    ) -> None:
+        """Down, or up and with so many commits whose answer is lost, so many statements that take seconds."""
         ...
 
     async def create(self, plan: CampaignPlan, channel: Channel) -> None:
@@ -65,9 +67,12 @@ class ModelSide:
     def pool(self, process: Process) -> Any:
         return Pool(self._database, process)
 
-    def set_fault(self, *, is_up: bool = True, commits_unanswered: float = 0.0) -> None:
+    def set_fault(
+        self, *, is_up: bool = True, commits_unanswered: float = 0.0, slow: float = 0.0
+    ) -> None:
         self._database.is_up = is_up
         self._database.commits_unanswered = commits_unanswered
+        self._database.slow = slow
 
     async def create(self, plan: CampaignPlan, channel: Channel) -> None:
         numbers = range(1, plan.messages + 1)

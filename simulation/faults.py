@@ -9,11 +9,13 @@ from simulation.jetstream import Server
 from simulation.rpc import Network
 from simulation.scenario import FaultPlan
 from simulation.sender_process import SenderProcess
-from simulation.world import World
+from simulation.world import Process, World
 
 
 #: Streams are cut again and again, as each is most vulnerable while it begins.
 CUTS = 5
+#: A point that nobody comes to is not waited for any longer.
+POINT_SECONDS_MAX = 5.0
 
 
 class Cluster:
@@ -56,6 +58,8 @@ class Faults:
         self._side = side
         self._draw = world.random("faults")
         self._kinds: dict[str, Callable[[FaultPlan], Awaitable[None]]] = {
+            "kill-at": self._kill_at,
+            "cut-at": self._cut_at,
             "kill-sender": self._kill_sender,
             "kill-all-senders": self._kill_all_senders,
             "kill-campaign": self._kill_campaign,
@@ -77,6 +81,34 @@ class Faults:
         self._world.history.tell("FAULT", f"{plan.kind} for {plan.hold_seconds:.2f} s")
         await self._kinds[plan.kind](plan)
         self._world.history.tell("FAULT", f"{plan.kind} is over")
+
+    async def _at_point(self, plan: FaultPlan) -> Process | None:
+        """The process that gets to the plan's point; None: none does in time."""
+        try:
+            async with asyncio.timeout(POINT_SECONDS_MAX):
+                process = await self._world.next_reached(plan.point)
+        except TimeoutError:
+            return None
+        self._world.history.tell("FAULT", f"{process.name} is at: {plan.point}")
+        return process if process.alive and self._world.is_faulty else None
+
+    async def _kill_at(self, plan: FaultPlan) -> None:
+        reached = await self._at_point(plan)
+        for place, sender in [*self._cluster.senders.items()]:
+            if sender is reached:
+                await self._kill_one(place, plan.hold_seconds / 2)
+        for place, replica in [*self._cluster.replicas.items()]:
+            if replica is reached:
+                await self._kill_replica(place, plan.hold_seconds / 2)
+
+    async def _cut_at(self, plan: FaultPlan) -> None:
+        """And what was asked goes on slowly, while its asker may already have begun anew."""
+        reached = await self._at_point(plan)
+        if reached is not None:
+            self._network.cut_streams(reached)
+            self._side.set_fault(slow=0.5)
+            await asyncio.sleep(plan.hold_seconds / 4)
+            self._side.set_fault()
 
     async def _kill_sender(self, plan: FaultPlan) -> None:
         if self._cluster.senders:
@@ -105,10 +137,13 @@ class Faults:
     async def _kill_campaign(self, plan: FaultPlan) -> None:
         if self._cluster.replicas:
             place = self._draw.choice(sorted(self._cluster.replicas))
-            replica = self._cluster.replicas.pop(place)
-            await replica.crash()
-            await asyncio.sleep(plan.hold_seconds)
-            self._cluster.start_replica(place)
+            await self._kill_replica(place, plan.hold_seconds)
+
+    async def _kill_replica(self, place: int, down_seconds: float) -> None:
+        replica = self._cluster.replicas.pop(place)
+        await replica.crash()
+        await asyncio.sleep(down_seconds)
+        self._cluster.start_replica(place)
 
     async def _drain_campaign(self, plan: FaultPlan) -> None:
         if self._cluster.replicas:

@@ -129,7 +129,13 @@ class PostgresSide:
     def pool(self, process: Process) -> Any:
         return _Pool(self, process)
 
-    def set_fault(self, *, is_up: bool = True, commits_unanswered: float = 0.0) -> None:
+    def set_fault(
+        self,
+        *,
+        is_up: bool = True,
+        commits_unanswered: float = 0.0,
+        slow: float = 0.0,  # noqa: ARG002 - inside a transaction no virtual time passes
+    ) -> None:
         self.is_up = is_up
         self.commits_unanswered = commits_unanswered
 

@@ -238,6 +238,7 @@ class Adapter:
         begun = [Begun(prepared, m.number, m.attempt, now, may_exist) for m in messages]
         self._remote.begun += begun
         self._tell(f"begins, will be {fate}", messages)
+        self._world.reached("request begun", self._process)
         keys = {(prepared, m.number, m.attempt) for m in messages}
         self.in_flight |= keys
         try:

@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from outreach.errors import OutreachError
+from outreach.internal.v1 import delivery_pb2
 from outreach.postgres.outage import STORE_ERRORS
 from simulation.world import Process, World
 
@@ -125,6 +126,8 @@ class StreamCall:
             raise asyncio.InvalidStateError("the call is over")
         self.client.require_alive()
         self._up.send(self._serialise(request))
+        if isinstance(request, delivery_pb2.DeliverRequest):
+            self._world.reached(f"{request.WhichOneof('request')} asked", self.client)
         await asyncio.sleep(0)
 
     async def read(self) -> Any:
@@ -183,6 +186,8 @@ class StreamCall:
         """From the handler."""
         self.server.require_alive()
         self._down.send(response if isinstance(response, bytes) else response.SerializeToString())
+        if isinstance(response, delivery_pb2.DeliverResponse):
+            self._world.reached(f"{response.WhichOneof('response')} answered", self.server)
         await asyncio.sleep(0)
 
     # The network

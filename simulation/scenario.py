@@ -71,9 +71,10 @@ class Receipts:
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """A fault: what, and when (seconds after the start)."""
+    """A fault: what, and when (seconds after the start). `point`: from then on when a process is there."""
 
     kind: str
+    point: str
     at_seconds: float
     hold_seconds: float
 
@@ -128,6 +129,10 @@ class Scenario:
 
 
 FAULT_KINDS = (
+    "kill-at",
+    "kill-at",
+    "cut-at",
+    "cut-at",
     "kill-sender",
     "kill-all-senders",
     "kill-campaign",
@@ -139,6 +144,17 @@ FAULT_KINDS = (
     "commits-unanswered",
     "drain-sender",
     "drain-campaign",
+)
+#: Where a process is when it is killed, or its streams are cut. Most of what can go wrong goes wrong here.
+POINTS = (
+    "hello asked",
+    "claim asked",
+    "claim answered",
+    "reports asked",
+    "ack answered",
+    "look_up asked",
+    "request begun",
+    "committed",
 )
 #: After this the faults are over.
 FAULTY_SECONDS = 14.0
@@ -215,6 +231,7 @@ def _faults(draw: Random) -> tuple[FaultPlan, ...]:
     plans = [
         FaultPlan(
             kind=draw.choice(kinds),
+            point=draw.choice(POINTS),
             at_seconds=draw.choice((1.0, 3.0, FAULTY_SECONDS - 4)) * draw.random(),
             hold_seconds=draw.uniform(0.05, 4),
         )

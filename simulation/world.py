@@ -35,6 +35,7 @@ class World:
         self.is_faulty = True
         #: How likely a message of a stream is held up for seconds, while there are faults.
         self.stall = self.random("stall").choice((0.0, 0.01, 0.04))
+        self._waiting: dict[str, list[asyncio.Future[Process]]] = {}
         #: What went wrong in the run itself.
         self.failures: list[str] = []
 
@@ -42,6 +43,18 @@ class World:
         """The run has shown a fault; it goes on, as what follows may tell more."""
         self.failures.append(text)
         self.history.tell("FAULT", text)
+
+    def reached(self, point: str, process: "Process") -> None:
+        """A process is at a point where faults may wait for it."""
+        for waiting in self._waiting.pop(point, ()):
+            if not waiting.done():
+                waiting.set_result(process)
+
+    async def next_reached(self, point: str) -> "Process":
+        """Wait until a process gets there; which one."""
+        waiting: asyncio.Future[Process] = self.loop.create_future()
+        self._waiting.setdefault(point, []).append(waiting)
+        return await waiting
 
     def random(self, name: str) -> random.Random:
         """A source of its own for each part, so that what one draws does not move the others."""

@@ -138,6 +138,7 @@ class Connection:
         lost = self._database.draw.random() < self._database.commits_unanswered
         if not lost or self._database.draw.random() < 0.5:
             transaction.commit()
+            self._database.world.reached("committed", self._process)
         if lost:
             raise ConnectionResetError("no answer to a commit")
         await self._database.round_trip()
