@@ -69,7 +69,9 @@ def _tell(results: Iterable[Result], begun: float, *, on_postgres: bool) -> int:
             print("\n".join(result.history))
         if result.violations:
             failing.append(result.seed)
-            _tell_failure(result, on_postgres=on_postgres, with_history=len(failing) <= HISTORIES_MAX)
+            _tell_failure(
+                result, on_postgres=on_postgres, with_history=len(failing) <= HISTORIES_MAX
+            )
     seconds = time.perf_counter() - begun
     print(
         f"{seeds:,} seeds in {seconds:.1f} s ({seeds / seconds:.1f} a second): {sent:,} messages accepted in "

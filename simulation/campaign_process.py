@@ -1,8 +1,10 @@
 """A replica of the campaign service: the product's own parts, wired as `services.campaign.app` does it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from outreach.internal.v1 import delivery_pb2
 from outreach.rpc.call import Call, Caller, begin_call
@@ -10,8 +12,7 @@ from outreach.sending import slots
 from outreach.tokens import TokenSigner
 from outreach.v1 import channel_pb2
 from outreach.vocabulary import Channel, Role
-from services.campaign.delivery import dispatcher as dispatching
-from services.campaign.delivery import sweepers as sweeping
+from services.campaign.delivery import dispatcher, sweepers
 from services.campaign.delivery.claims import Claims
 from services.campaign.delivery.dispatcher import Dispatcher
 from services.campaign.delivery.look_ups import LookUps
@@ -44,7 +45,10 @@ TIMERS = Timers(
 )
 
 
+#: See `paced`.
 READY_MESSAGES_MORE = 2
+IDLE_TICK_SECONDS = 2.0
+CANCEL_SECONDS = 0.9
 
 
 class _Contents:
@@ -158,34 +162,20 @@ async def _keep(_connection: object) -> None:
     """Nothing is old enough to be purged."""
 
 
-def set_pace(tick_seconds: float) -> Callable[[], None]:
+@contextmanager
+def paced(tick_seconds: float) -> Iterator[None]:
     """How often dispatchers and timers look: what finds nothing costs the simulation as much as what does.
 
-    And how little lies ready at a sender, so that some messages make many claims. Undone by calling the result.
+    And how little lies ready at a sender, so that some messages make many claims.
     """
-    known = (
-        slots.READY_MESSAGES_MORE,
-        dispatching.TICK_SECONDS,
-        dispatching.IDLE_TICK_SECONDS,
-        sweeping.period,
-        sweeping.CANCEL_SECONDS,
-    )
-    slots.READY_MESSAGES_MORE = READY_MESSAGES_MORE  # type: ignore[misc]
-    dispatching.TICK_SECONDS = tick_seconds
-    dispatching.IDLE_TICK_SECONDS = 2.0
-    sweeping.period = _period
-    sweeping.CANCEL_SECONDS = 0.9  # type: ignore[misc]
-
-    def undo() -> None:
-        (
-            slots.READY_MESSAGES_MORE,  # type: ignore[misc]
-            dispatching.TICK_SECONDS,
-            dispatching.IDLE_TICK_SECONDS,
-            sweeping.period,
-            sweeping.CANCEL_SECONDS,  # type: ignore[misc]
-        ) = known
-
-    return undo
+    with (
+        patch.object(slots, "READY_MESSAGES_MORE", READY_MESSAGES_MORE),
+        patch.object(dispatcher, "TICK_SECONDS", tick_seconds),
+        patch.object(dispatcher, "IDLE_TICK_SECONDS", IDLE_TICK_SECONDS),
+        patch.object(sweepers, "CANCEL_SECONDS", CANCEL_SECONDS),
+        patch.object(sweepers, "period", _period),
+    ):
+        yield
 
 
 def _period(after_seconds: float, seconds_max: float = 15.0) -> float:

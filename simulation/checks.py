@@ -56,9 +56,7 @@ class Evidence:
 
 def check(evidence: Evidence) -> list[str]:
     """Every violation found; empty: all promises were kept."""
-    return [
-        f"{check_one.__name__}: {text}" for check_one in CHECKS for text in check_one(evidence)
-    ]
+    return [f"{check_one.__name__}: {text}" for check_one in CHECKS for text in check_one(evidence)]
 
 
 def _name(plan: CampaignPlan, number: int) -> str:

@@ -89,7 +89,8 @@ class Clients:
             tasks.create_task(self._until_ended(plan))
         for is_forced in plan.retries:
             if await self._until_answered(
-                plan, lambda on, plan: self._retry(on, plan, is_forced=is_forced)  # noqa: B023
+                plan,
+                lambda on, plan: self._retry(on, plan, is_forced=is_forced),  # noqa: B023
             ):
                 await self._until_ended(plan)
 
@@ -183,7 +184,9 @@ class Clients:
             actions = allowed_actions(campaign.status, campaign.counts, stopped=campaign.stopped)
             if CampaignAction.RETRY not in actions:
                 return 0
-            picked = [n async for p in pick_retryable(connection, plan.campaign_id, where) for n in p]
+            picked = [
+                n async for p in pick_retryable(connection, plan.campaign_id, where) for n in p
+            ]
             if not picked:
                 return 0
             await begin_run(connection, plan.campaign_id, segments_mean=1.0)

@@ -35,11 +35,11 @@ class _Task(asyncio.Task[_T]):
     otherwise follows their addresses and differs from one run of a seed to the next.
     """
 
-    _count = 0
+    count = 0
 
     def __init__(self, coro: Coroutine[Any, Any, _T], **options: Any) -> None:
-        _Task._count += 1
-        self._number = _Task._count
+        _Task.count += 1
+        self._number = _Task.count
         super().__init__(coro, **options)
 
     def __hash__(self) -> int:
@@ -73,7 +73,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _Selector()
         selector.loop = self
         super().__init__(selector)
-        _Task._count = 0
+        _Task.count = 0
         self.set_task_factory(_task)
 
     def time(self) -> float:

@@ -11,7 +11,6 @@ from simulation.scenario import FaultPlan
 from simulation.sender_process import SenderProcess
 from simulation.world import Process, World
 
-
 #: Streams are cut again and again, as each is most vulnerable while it begins.
 CUTS = 5
 #: A point that nobody comes to is not waited for any longer.
@@ -165,10 +164,9 @@ class Faults:
         self._nats.wipe()
 
     async def _nats_down(self, plan: FaultPlan) -> None:
-        self._nats.is_up = False
-        self._nats.tell_arrival()
+        self._nats.go_down()
         await asyncio.sleep(plan.hold_seconds)
-        self._nats.is_up = True
+        self._nats.up.set()
 
     async def _store_down(self, plan: FaultPlan) -> None:
         self._side.set_fault(is_up=False)

@@ -49,12 +49,23 @@ class Server:
     def __init__(self, world: World) -> None:
         self.world = world
         self.draw = world.random("nats")
-        self.is_up = True
+        self.up = asyncio.Event()
+        self.up.set()
         self.was_wiped = False
         self._streams = {name: _Stream(name) for name in _ACK_WAIT_SECONDS}
         self._sequence = 0
         self._subscribers: list[tuple[Process, str, Callable[[Msg], Awaitable[None]]]] = []
         self._arrivals: list[asyncio.Future[None]] = []
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it can be reached."""
+        return self.up.is_set()
+
+    def go_down(self) -> None:
+        """Until `up` is set again; who waits for a message is told."""
+        self.up.clear()
+        self.tell_arrival()
 
     def connect(self, process: Process) -> NatsConnection:
         """A connection of a process, with what the product uses of one."""
@@ -133,7 +144,7 @@ class Server:
         self, process: Process, pattern: str, callback: Callable[[Msg], Awaitable[None]]
     ) -> None:
         """Core messages of a subject, or of all that begin as a pattern does."""
-        self._subscribers.append((process, pattern.split("*")[0], callback))
+        self._subscribers.append((process, pattern.split("*", maxsplit=1)[0], callback))
 
     def publish(self, subject: str, data: bytes) -> None:
         """A core message: to each subscriber on its own way."""
@@ -168,9 +179,7 @@ class _CoreMessage:
 class _JobMessage:
     """What the product uses of a JetStream `Msg`."""
 
-    def __init__(
-        self, server: Server, process: Process, stream: _Stream, stored: _Stored
-    ) -> None:
+    def __init__(self, server: Server, process: Process, stream: _Stream, stored: _Stored) -> None:
         self._server = server
         self._process = process
         self._stream = stream
@@ -209,7 +218,7 @@ class _Subscription:
         self._connection = connection
         self._stream = stream
 
-    async def fetch(self, batch: int, timeout: float) -> list[_JobMessage]:  # noqa: ASYNC109 - nats-py's
+    async def fetch(self, batch: int, timeout: float) -> list[_JobMessage]:
         server, process = self._connection.server, self._connection.process
         async with asyncio.timeout(timeout):
             while True:
@@ -246,8 +255,7 @@ class _Connection:
         return self.server.is_up and self.process.alive
 
     async def connected(self) -> None:
-        while not self.is_connected:
-            await asyncio.sleep(0.1)
+        await self.server.up.wait()
 
     def require(self) -> None:
         self.process.require_alive()
@@ -269,7 +277,7 @@ class _Connection:
         subject: str,
         payload: bytes,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - nats-py's name
+        timeout: float | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         """Core without a time-out; into the store with one, which may answer nothing."""

@@ -173,7 +173,7 @@ class PostgresSide:
 
     async def create(self, plan: CampaignPlan, channel: Channel) -> None:
         numbers = range(1, plan.messages + 1)
-        contacts = [
+        contacts: list[tuple[Any, ...]] = [
             (plan.campaign_id, n, plan.recipient(n), plan.recipient_hash(n, channel), [])
             for n in numbers
         ]
@@ -208,7 +208,9 @@ class PostgresSide:
         )
         insert = "INSERT INTO contact VALUES ($1, $2, $3, $4, $5)"
         await self.real(pool.executemany(insert, contacts))
-        messages = "INSERT INTO message (campaign_id, number, status) SELECT $1, generate_series(1, $2), 2"
+        messages = (
+            "INSERT INTO message (campaign_id, number, status) SELECT $1, generate_series(1, $2), 2"
+        )
         await self.real(pool.execute(messages, plan.campaign_id, plan.messages))
 
     async def stored(self, plan: CampaignPlan) -> Stored:

@@ -71,8 +71,10 @@ class RemoteProvider:
         self.accepted: list[Accepted] = []
         #: Where receipts can be taken, by sender.
         self.inboxes: dict[Process, Inbox] = {}
-        #: Events that have not happened, and receipts that were not taken yet.
-        self.pending = 0
+        #: Everything that is going to happen has, and every receipt was stored.
+        self.all_told = asyncio.Event()
+        self.all_told.set()
+        self._pending = 0
 
     def fate(self) -> str:
         """What becomes of the next request."""
@@ -122,18 +124,26 @@ class RemoteProvider:
 
     def _plan(self, accepted: Accepted, outcome: Outcome, seconds: float) -> None:
         draw, chances = self.draw, self.scenario.receipts
-        self.pending += 1
+        self._expect(1)
         self.world.loop.call_later(seconds, self._happen, accepted, outcome)
         if draw.random() < chances.lost:
             return
         for _ in range(2 if draw.random() < chances.doubled else 1):
             # told on its own way: a later event may be told earlier
             told_seconds = seconds + draw.uniform(0, 0.3)
-            self.pending += 1
+            self._expect(1)
             self.world.loop.call_later(told_seconds, self._send_receipt, accepted, outcome, 0)
 
+    def _expect(self, more: int) -> None:
+        """Events that have not happened, and receipts that were not stored yet."""
+        self._pending += more
+        if self._pending:
+            self.all_told.clear()
+        else:
+            self.all_told.set()
+
     def _happen(self, accepted: Accepted, outcome: Outcome) -> None:
-        self.pending -= 1
+        self._expect(-1)
         accepted.outcome = outcome
         self._tell(outcome.name, accepted)
 
@@ -163,7 +173,7 @@ class RemoteProvider:
             self._try_again(accepted, outcome, tries)
             raise
         else:
-            self.pending -= 1
+            self._expect(-1)
             accepted.told.add(outcome)
             self._tell(f"receipt {outcome.name} stored for", accepted)
 
@@ -224,7 +234,9 @@ class Adapter:
         draw = self._draw
         await asyncio.sleep(draw.uniform(0, 0.02))
         if self._world.is_faulty and draw.random() < 0.02:
-            await asyncio.sleep(draw.uniform(0, 3))  # a slow upload, or a process that was suspended
+            await asyncio.sleep(
+                draw.uniform(0, 3)
+            )  # a slow upload, or a process that was suspended
         self._process.require_alive()
         fate = self._remote.fate()
         if fate == "not_sent":

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from outreach.internal.v1 import delivery_pb2
-from simulation.campaign_process import CampaignProcess, set_pace
+from simulation.campaign_process import CampaignProcess, paced
 from simulation.campaign_side import CampaignSide, ModelSide
 from simulation.checks import Evidence, check
 from simulation.clients import Clients
@@ -71,7 +71,7 @@ def simulate(
     world = World(loop, seed, keeps_history=keeps_history)
     with ExitStack() as around:
         around.callback(loop.close)
-        around.callback(set_pace(scenario.dispatch_tick_seconds))
+        around.enter_context(paced(scenario.dispatch_tick_seconds))
         around.enter_context(virtual_time(loop, seed))
         around.enter_context(_logs_to(world))
         journals = around.enter_context(_journals())
@@ -145,9 +145,7 @@ class _Run:
             ),
         )
         self._faults = Faults(world, self._cluster, self._network, self._nats, side)
-        self._clients = Clients(
-            world, scenario, side, lambda: [*self._cluster.replicas.values()]
-        )
+        self._clients = Clients(world, scenario, side, lambda: [*self._cluster.replicas.values()])
         self._watchers = [
             Watcher(world, f"watcher-{number}-{plan.campaign_id.int % 1000}", self._network, plan)
             for plan in scenario.campaigns
@@ -215,6 +213,5 @@ class _Run:
 
     async def _until_quiet(self) -> None:
         """Until late receipts are stored, forwarded and committed, and watchers have caught up."""
-        while self._remote.pending:
-            await asyncio.sleep(0.5)
+        await self._remote.all_told.wait()
         await asyncio.sleep(QUIET_SECONDS)

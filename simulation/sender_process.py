@@ -11,8 +11,8 @@ from uuid import UUID
 
 import grpc.aio
 
-from outreach.jetstream.publisher import Publisher
 from outreach.jetstream.consumer import PullConsumer
+from outreach.jetstream.publisher import Publisher
 from outreach.jetstream.topology import (
     INBOX_STREAM,
     JOBS_STREAM,

@@ -93,7 +93,11 @@ class Watcher(Process):
         watched.revisions.append(revision)
         counts = changes.counts
         watched.counts.append(
-            [getattr(counts, name.name) for name in counts.DESCRIPTOR.fields if name.name != "total"]
+            [
+                getattr(counts, name.name)
+                for name in counts.DESCRIPTOR.fields
+                if name.name != "total"
+            ]
         )
         watched.told += [
             Told(message.revision, message.number, int(message.status), message.attempt)

@@ -24,9 +24,7 @@ S = MessageStatus
 
 
 @statement(CAMPAIGNS, takes_channel=True)
-def begin_run(
-    transaction: Transaction, campaign_id: UUID, _segments_mean: float
-) -> Sequence[Row]:
+def begin_run(transaction: Transaction, campaign_id: UUID, _segments_mean: float) -> Sequence[Row]:
     campaign = changing(transaction, campaign_id)
     for other in transaction.tables.campaigns.values():
         if other.id != campaign_id and other.holds_channel:

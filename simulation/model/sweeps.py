@@ -72,9 +72,11 @@ def cancel_queued(
 def campaigns_to_cancel(transaction: Transaction) -> Sequence[Row]:
     return _campaigns(
         transaction,
-        lambda campaign: campaign.holds_channel
-        and campaign.counts.queued > 0
-        and (campaign.stop_time is not None or campaign.failure_reason is not None),
+        lambda campaign: (
+            campaign.holds_channel
+            and campaign.counts.queued > 0
+            and (campaign.stop_time is not None or campaign.failure_reason is not None)
+        ),
     )
 
 
@@ -82,9 +84,9 @@ def campaigns_to_cancel(transaction: Transaction) -> Sequence[Row]:
 def campaigns_with_sent_sms(transaction: Transaction) -> Sequence[Row]:
     return _campaigns(
         transaction,
-        lambda campaign: campaign.holds_channel
-        and campaign.counts.sent > 0
-        and campaign.channel is Channel.SMS,
+        lambda campaign: (
+            campaign.holds_channel and campaign.counts.sent > 0 and campaign.channel is Channel.SMS
+        ),
     )
 
 
@@ -116,10 +118,12 @@ def campaigns_with_sent_email(transaction: Transaction, after_seconds: float) ->
     before = transaction.now - after_seconds
     return _campaigns(
         transaction,
-        lambda campaign: campaign.holds_channel
-        and campaign.counts.sent > 0
-        and campaign.channel is Channel.EMAIL
-        and (campaign.start_time or before) < before,
+        lambda campaign: (
+            campaign.holds_channel
+            and campaign.counts.sent > 0
+            and campaign.channel is Channel.EMAIL
+            and (campaign.start_time or before) < before
+        ),
     )
 
 
@@ -147,11 +151,13 @@ def campaigns_with_unsettled_email(transaction: Transaction, after_seconds: floa
     before = transaction.now - after_seconds
     return _campaigns(
         transaction,
-        lambda campaign: campaign.run > 0
-        and campaign.end_time is None
-        and campaign.channel is Channel.EMAIL
-        and (campaign.counts.sent > 0 or campaign.counts.retrying > 0)
-        and (campaign.start_time or before) < before,
+        lambda campaign: (
+            campaign.run > 0
+            and campaign.end_time is None
+            and campaign.channel is Channel.EMAIL
+            and (campaign.counts.sent > 0 or campaign.counts.retrying > 0)
+            and (campaign.start_time or before) < before
+        ),
     )
 
 
@@ -204,9 +210,11 @@ def overdue_claims(
         transaction,
         campaign_id,
         limit,
-        lambda m: m.status is S.SENDING
-        and (m.claim_time or before) < before
-        and not _is_noted(campaign, m),
+        lambda m: (
+            m.status is S.SENDING
+            and (m.claim_time or before) < before
+            and not _is_noted(campaign, m)
+        ),
     )
 
 
@@ -234,8 +242,10 @@ def campaigns_with_old_unknown(transaction: Transaction, after_seconds: float) -
     before = transaction.now - after_seconds
     return _campaigns(
         transaction,
-        lambda campaign: campaign.counts.sending > 0
-        and any(unknown.unknown_time < before for unknown in campaign.unknown.values()),
+        lambda campaign: (
+            campaign.counts.sending > 0
+            and any(unknown.unknown_time < before for unknown in campaign.unknown.values())
+        ),
     )
 
 

@@ -243,9 +243,7 @@ def end_instance(transaction: Transaction, instance_id: UUID) -> Sequence[Row]:
 
 
 @statement(QUERIES)
-def record_changes(
-    transaction: Transaction, campaign_id: UUID, *arguments: Any
-) -> Sequence[Row]:
+def record_changes(transaction: Transaction, campaign_id: UUID, *arguments: Any) -> Sequence[Row]:
     counts, (status, claimed, ends, resolved) = arguments[:10], arguments[10:14]
     numbers, statuses, reasons, attempts = arguments[14:]
     campaign = changing(transaction, campaign_id)

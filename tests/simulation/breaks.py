@@ -12,7 +12,6 @@ from outreach.sending.inbox import Forwarder
 from outreach.sending.journal import Journal
 from outreach.sending.outcomes import AttemptOutcome
 from outreach.sending.stops import OverRuns
-from outreach.sending.worker import Worker
 from outreach.vocabulary import MessageStatus, Outcome
 from services.campaign.delivery import changes, reports, servicer
 from services.campaign.delivery.changes import QUERIES as DELIVERY
@@ -107,12 +106,14 @@ def a_report_of_an_earlier_attempt_counts(patch: pytest.MonkeyPatch) -> None:
     text = DELIVERY["apply_reports"]
     known = known_statements()[text]
 
-    def apply(
-        transaction: Any, campaign_id: Any, numbers: Any, _attempts: Any, *more: Any
-    ) -> Any:
+    def apply(transaction: Any, campaign_id: Any, numbers: Any, _attempts: Any, *more: Any) -> Any:
         campaign = work.changing(transaction, campaign_id)
         return known(
-            transaction, campaign_id, numbers, [campaign.messages[n].attempt for n in numbers], *more
+            transaction,
+            campaign_id,
+            numbers,
+            [campaign.messages[n].attempt for n in numbers],
+            *more,
         )
 
     _replace_statement(patch, text, apply)
@@ -135,7 +136,7 @@ def what_is_given_up_is_queued_again(patch: pytest.MonkeyPatch) -> None:
     known = known_statements()[text]
 
     def give_up(transaction: Any, campaign_id: Any, *arguments: Any) -> Any:
-        rows = known(transaction, campaign_id, *arguments)
+        rows: Any = known(transaction, campaign_id, *arguments)
         campaign = work.changing(transaction, campaign_id)
         for row in rows:
             number = row["number"]
@@ -310,21 +311,6 @@ def a_look_up_that_finds_nothing_is_proof(patch: pytest.MonkeyPatch) -> None:
         ]
 
     patch.setattr(look_ups.LookUps, "_look_up", look_up)
-
-
-@a_break
-def a_job_is_done_before_its_reports(patch: pytest.MonkeyPatch) -> None:
-    """And a claim that brought nothing ends its job: what is handed back later is nobody's."""
-
-    async def claim_all(self: Worker[Any], run: Any) -> bool:
-        lane = self._slots.lane(run.job.organisation_id)
-        try:
-            await self._claim(run, lane)
-        except Exception:  # noqa: BLE001 - the break
-            return True
-        return True
-
-    patch.setattr(Worker, "_claim_all", claim_all)
 
 
 @a_break
