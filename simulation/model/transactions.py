@@ -91,9 +91,16 @@ class Transaction:
         if self.database.world.history.is_kept:
             self._tell()
         self.tables.campaigns.update(self._changed)
+        self._check_channel()
         for change in self._at_commit:
             change()
         self.release()
+
+    def _check_channel(self) -> None:
+        running = [c.id for c in self.tables.campaigns.values() if c.holds_channel]
+        if len(running) > 1:
+            names = " and ".join(str(campaign_id.int % 1000) for campaign_id in running)
+            self.database.world.fail(f"one_campaign_runs_at_a_time: {names} run together")
 
     def _tell(self) -> None:
         for campaign_id, campaign in self._changed.items():
