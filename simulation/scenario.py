@@ -17,10 +17,10 @@ ORGANISATION_ID = UUID(int=0x0A << 120 | 1)
 SEND_WINDOW_SECONDS = 1.5
 REQUEST_SECONDS_MAX = 3.0
 LOOK_UP_AFTER_SECONDS = 1.0
-UNCONFIRMED_AFTER_SECONDS = 25.0
-ASSUMED_DELIVERED_AFTER_SECONDS = 8.0
+UNCONFIRMED_AFTER_SECONDS = 15.0
+ASSUMED_DELIVERED_AFTER_SECONDS = 6.0
 EMAIL_LOOK_UP_AFTER_SECONDS = 6.0
-EMAIL_TIMED_OUT_AFTER_SECONDS = 30.0
+EMAIL_TIMED_OUT_AFTER_SECONDS = 18.0
 REDISPATCH_AFTER_SECONDS = 3.0
 
 
@@ -173,7 +173,7 @@ def draw_scenario(seed: int) -> Scenario:
         watchers=draw.choice((1, 2)),
         per_request=1 if channel is Channel.SMS else draw.choice((1, 4, 8)),
         concurrency=draw.choice((1, 2, 4)),
-        dispatch_tick_seconds=draw.choice((0.1, 0.4)),
+        dispatch_tick_seconds=draw.choice((0.15, 0.5)),
         way_seconds_max=draw.choice((0.1, 0.2, 0.8)),
         fates=_fates(draw),
         receipts=_receipts(draw, channel),
