@@ -29,7 +29,7 @@ from simulation.world import World
 
 ASK_AGAIN_SECONDS = 0.3
 #: A run that has not ended by then never will.
-RUN_SECONDS_MAX = 240.0
+RUN_SECONDS_MAX = 120.0
 
 
 @dataclass(frozen=True, slots=True)

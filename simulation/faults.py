@@ -13,6 +13,8 @@ from simulation.world import Process, World
 
 #: Streams are cut again and again, as each is most vulnerable while it begins.
 CUTS = 5
+#: What is asked within this is slow, and what comes after is not.
+SLOW_SECONDS = 0.006
 #: A point that nobody comes to is not waited for any longer.
 POINT_SECONDS_MAX = 5.0
 
@@ -101,12 +103,12 @@ class Faults:
                 await self._kill_replica(place, plan.hold_seconds / 2)
 
     async def _cut_at(self, plan: FaultPlan) -> None:
-        """And what was asked goes on slowly, while its asker may already have begun anew."""
+        """And what was asked just now takes seconds, while its asker may already have begun anew."""
         reached = await self._at_point(plan)
         if reached is not None:
             self._network.cut_streams(reached)
-            self._side.set_fault(slow=0.5)
-            await asyncio.sleep(plan.hold_seconds / 4)
+            self._side.set_fault(slow=1.0)
+            await asyncio.sleep(SLOW_SECONDS)
             self._side.set_fault()
 
     async def _kill_sender(self, plan: FaultPlan) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from outreach.sending.journal import Journal
 from outreach.sending.outcomes import AttemptOutcome
 from outreach.sending.stops import OverRuns
 from outreach.vocabulary import MessageStatus, Outcome
-from services.campaign.delivery import changes, reports, servicer
+from services.campaign.delivery import changes, reports, servicer, sweepers
 from services.campaign.delivery.changes import QUERIES as DELIVERY
 from services.campaign.domain.lifecycle import Counts
 from services.campaign.store.campaigns import QUERIES as CAMPAIGNS
@@ -22,13 +23,27 @@ from simulation.model import work
 from simulation.model.registry import known_statements
 
 Break = Callable[[pytest.MonkeyPatch], None]
-BREAKS: dict[str, Break] = {}
 
 
-def a_break(function: Break) -> Break:
+@dataclass(frozen=True)
+class Breaking:
+    """`shown_by`: a seed that notices it, as scenarios are drawn now. Another one does when they are drawn otherwise."""
+
+    apply: Break
+    shown_by: int
+
+
+BREAKS: dict[str, Breaking] = {}
+
+
+def a_break(*, shown_by: int) -> Callable[[Break], Break]:
     """Under the function's name."""
-    BREAKS[function.__name__] = function
-    return function
+
+    def keep(function: Break) -> Break:
+        BREAKS[function.__name__] = Breaking(function, shown_by)
+        return function
+
+    return keep
 
 
 def _replace_statement(patch: pytest.MonkeyPatch, text: str, to: Callable[..., Any]) -> None:
@@ -40,7 +55,7 @@ def _replace_statement(patch: pytest.MonkeyPatch, text: str, to: Callable[..., A
 # What the database guards
 
 
-@a_break
+@a_break(shown_by=1)
 def a_claim_takes_what_is_being_sent(patch: pytest.MonkeyPatch) -> None:
     text = DELIVERY["claim_messages"]
     known = known_statements()[text]
@@ -55,19 +70,20 @@ def a_claim_takes_what_is_being_sent(patch: pytest.MonkeyPatch) -> None:
     _replace_statement(patch, text, claim)
 
 
-@a_break
+@a_break(shown_by=108)
 def a_claim_is_granted_to_an_ended_instance(patch: pytest.MonkeyPatch) -> None:
     _replace_statement(patch, DELIVERY["end_instance"], lambda *_: [])
 
 
-@a_break
+@a_break(shown_by=10)
 def a_claim_is_granted_after_a_stop(patch: pytest.MonkeyPatch) -> None:
-    """The senders are not told of it either: else they would hand back what they get."""
+    """What else would hide it is off too: what is queued is not cancelled, and senders are not told."""
     patch.setattr(changes.LockedCampaign, "sending_allowed", True)
     patch.setattr(OverRuns, "add", lambda *_: False)
+    patch.setattr(sweepers, "_still_applies", lambda query, _: query != "cancel_queued")
 
 
-@a_break
+@a_break(shown_by=5)
 def a_claim_takes_whom_opted_out(patch: pytest.MonkeyPatch) -> None:
     text = DELIVERY["claim_messages"]
     known = known_statements()[text]
@@ -83,7 +99,7 @@ def a_claim_takes_whom_opted_out(patch: pytest.MonkeyPatch) -> None:
     _replace_statement(patch, text, claim)
 
 
-@a_break
+@a_break(shown_by=1)
 def two_campaigns_share_the_channel(patch: pytest.MonkeyPatch) -> None:
     text = CAMPAIGNS["begin_run"]
     known = known_statements()[text]
@@ -101,7 +117,7 @@ def two_campaigns_share_the_channel(patch: pytest.MonkeyPatch) -> None:
     _replace_statement(patch, text, begin_run)
 
 
-@a_break
+@a_break(shown_by=1)
 def a_report_of_an_earlier_attempt_counts(patch: pytest.MonkeyPatch) -> None:
     text = DELIVERY["apply_reports"]
     known = known_statements()[text]
@@ -119,18 +135,18 @@ def a_report_of_an_earlier_attempt_counts(patch: pytest.MonkeyPatch) -> None:
     _replace_statement(patch, text, apply)
 
 
-@a_break
+@a_break(shown_by=1)
 def a_status_moves_backwards(patch: pytest.MonkeyPatch) -> None:
     edges = [source * 100 + target for source in range(2, 11) for target in range(2, 10)]
     patch.setattr(reports, "_EDGES", dict.fromkeys(reports._EDGES, edges))
 
 
-@a_break
+@a_break(shown_by=9)
 def what_is_unknown_stays_its_instances(patch: pytest.MonkeyPatch) -> None:
     _replace_statement(patch, DELIVERY["release_unknown_attempts"], lambda *_: [])
 
 
-@a_break
+@a_break(shown_by=3)
 def what_is_given_up_is_queued_again(patch: pytest.MonkeyPatch) -> None:
     text = DELIVERY["give_up_unknown"]
     known = known_statements()[text]
@@ -149,7 +165,7 @@ def what_is_given_up_is_queued_again(patch: pytest.MonkeyPatch) -> None:
     _replace_statement(patch, text, give_up)
 
 
-@a_break
+@a_break(shown_by=1)
 def a_count_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     known = Counts.moved
 
@@ -163,7 +179,7 @@ def a_count_is_forgotten(patch: pytest.MonkeyPatch) -> None:
 # What the campaign service's code guards
 
 
-@a_break
+@a_break(shown_by=21)
 def reports_are_acknowledged_before_their_commit(patch: pytest.MonkeyPatch) -> None:
     running: set[asyncio.Task[None]] = set()
 
@@ -179,13 +195,13 @@ def reports_are_acknowledged_before_their_commit(patch: pytest.MonkeyPatch) -> N
     patch.setattr(servicer._Stream, "_apply", later)
 
 
-@a_break
+@a_break(shown_by=15)
 def the_last_report_of_an_attempt_counts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reports, "OUTCOME_RANK", dict.fromkeys(Outcome, 0))
     patch.setattr("outreach.sending.outcomes.OUTCOME_RANK", dict.fromkeys(Outcome, 0))
 
 
-@a_break
+@a_break(shown_by=7)
 def a_watcher_skips_a_commit(patch: pytest.MonkeyPatch) -> None:
     known = CampaignFeed.after
 
@@ -199,7 +215,7 @@ def a_watcher_skips_a_commit(patch: pytest.MonkeyPatch) -> None:
 # What the senders guard
 
 
-@a_break
+@a_break(shown_by=3)
 def what_had_begun_is_not_told_of(patch: pytest.MonkeyPatch) -> None:
     known = adoption.ended_instances
 
@@ -210,12 +226,12 @@ def what_had_begun_is_not_told_of(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(adoption, "ended_instances", ended)
 
 
-@a_break
+@a_break(shown_by=6)
 def journals_are_not_adopted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(adoption, "take_dead_journals", lambda _: [])
 
 
-@a_break
+@a_break(shown_by=9)
 def reports_in_a_journal_are_dropped(patch: pytest.MonkeyPatch) -> None:
     async def adopt(self: Any, journal: Any) -> None:
         through = 0
@@ -226,12 +242,12 @@ def reports_in_a_journal_are_dropped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(adoption.Adopter, "_adopt", adopt)
 
 
-@a_break
+@a_break(shown_by=3)
 def a_request_is_not_journaled(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "begun", lambda *_: None)
 
 
-@a_break
+@a_break(shown_by=1)
 def the_window_is_ignored(patch: pytest.MonkeyPatch) -> None:
     known = stream.Claimed
 
@@ -241,7 +257,7 @@ def the_window_is_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stream, "Claimed", claimed)
 
 
-@a_break
+@a_break(shown_by=1)
 def the_window_is_not_looked_at_before_the_request(patch: pytest.MonkeyPatch) -> None:
     def begin(self: Any) -> None:
         self.begun = True
@@ -250,7 +266,7 @@ def the_window_is_not_looked_at_before_the_request(patch: pytest.MonkeyPatch) ->
     patch.setattr(slots._Begin, "__call__", begin)
 
 
-@a_break
+@a_break(shown_by=7)
 def a_lost_acknowledgement_counts_as_one(patch: pytest.MonkeyPatch) -> None:
     known = reporter.Reporter.feed
 
@@ -267,7 +283,7 @@ def a_lost_acknowledgement_counts_as_one(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reporter.Reporter, "feed", feed)
 
 
-@a_break
+@a_break(shown_by=7)
 def an_instance_is_ended_before_its_reports(patch: pytest.MonkeyPatch) -> None:
     async def end(self: Any, instance: Any) -> None:
         ended = delivery_pb2.EndedInstance(instance_id=str(instance.instance_id))
@@ -277,7 +293,7 @@ def an_instance_is_ended_before_its_reports(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stream.DeliveryStream, "_end", end)
 
 
-@a_break
+@a_break(shown_by=6)
 def a_broken_streams_instance_is_not_ended(patch: pytest.MonkeyPatch) -> None:
     async def end(self: Any, instance: Any) -> None:
         self._journal.instance_ended(instance.index)
@@ -285,7 +301,7 @@ def a_broken_streams_instance_is_not_ended(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stream.DeliveryStream, "_end", end)
 
 
-@a_break
+@a_break(shown_by=5)
 def a_time_out_is_taken_for_not_sent(patch: pytest.MonkeyPatch) -> None:
     known = AttemptOutcome.to_report
 
@@ -298,7 +314,7 @@ def a_time_out_is_taken_for_not_sent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AttemptOutcome, "to_report", to_report)
 
 
-@a_break
+@a_break(shown_by=3)
 def a_look_up_that_finds_nothing_is_proof(patch: pytest.MonkeyPatch) -> None:
     known = look_ups.LookUps._look_up
 
@@ -313,7 +329,7 @@ def a_look_up_that_finds_nothing_is_proof(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(look_ups.LookUps, "_look_up", look_up)
 
 
-@a_break
+@a_break(shown_by=18)
 def receipts_are_acknowledged_before_their_commit(patch: pytest.MonkeyPatch) -> None:
     async def acknowledge(self: Forwarder) -> None:
         while True:
