@@ -27,7 +27,7 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 @dataclass(frozen=True)
 class Breaking:
-    """`shown_by`: a seed that notices it, as scenarios are drawn now. Another one does when they are drawn otherwise."""
+    """`shown_by`: a seed that notices it. When scenarios are drawn otherwise, another one does."""
 
     apply: Break
     shown_by: int
