@@ -1,4 +1,4 @@
-"""All benchmarks, one after another: `python -m bench` (about twenty minutes), or `python -m bench quick`.
+"""All benchmarks, one after another: `python -m bench` (about half an hour), or `python -m bench quick`.
 
 Each can be run alone with sizes of its own; its module says how.
 """

@@ -79,14 +79,15 @@ class CampaignRecord:
     messages: dict[int, StoredMessage] = field(default_factory=dict)
     earlier: dict[Attempt, StoredAttempt] = field(default_factory=dict)
     acceptances: list[Acceptance] = field(default_factory=list)
-    stops_asked: list[Acted] = field(default_factory=list)
+    #: Stops that were asked for, answered or not.
+    stops: list[Acted] = field(default_factory=list)
 
     @cached_property
     def runs(self) -> list[Run]:
-        """In order. A commit without messages begins a run, or stops the one that is in progress.
+        """In order. A run begins with a commit without messages.
 
-        Or it is one of messages of which only an id came to be known: so it is a stop when a client
-        was asking for one. Of several at that time the last one is taken for it.
+        So does a stop end it, and so does a commit that only brings ids: the stop is the one at the
+        campaign's stop time, or, in a run that a retry has followed, the last while a stop was asked for.
         """
         runs: list[Run] = []
         before = CampaignStatus.CREATED
@@ -94,19 +95,28 @@ class CampaignRecord:
             if change.status is CampaignStatus.IN_PROGRESS and not change.messages:
                 if before is not change.status:
                     runs.append(Run(len(runs) + 1, []))
-                elif runs and self._is_stop(change):
+                elif runs and self._may_stop(change):
                     runs[-1].stop = change
             if runs:
                 runs[-1].changes.append(change)
             before = change.status
+        if runs and self.campaign.stop_time is not None:
+            runs[-1].stop = next(
+                (
+                    change
+                    for change in runs[-1].changes
+                    if not change.messages and change.commit_time == self.campaign.stop_time
+                ),
+                None,
+            )
         return runs
 
-    def _is_stop(self, change: StoredChange) -> bool:
+    def _may_stop(self, change: StoredChange) -> bool:
+        """A stop's transaction begins once it is asked for, and is over when it is answered."""
         return any(
-            asked.ok is not False
-            and asked.begun_time <= change.commit_time
-            and (asked.answered_time is None or change.commit_time <= asked.answered_time)
-            for asked in self.stops_asked
+            stop.begun_time <= change.commit_time
+            and (stop.answered_time is None or change.commit_time <= stop.answered_time)
+            for stop in self.stops
         )
 
     @cached_property
@@ -176,7 +186,7 @@ def records_of(history: History) -> dict[str, CampaignRecord]:
             records[acceptance.campaign_id].acceptances.append(acceptance)
     for action in history.actions:
         if action.kind is ActionKind.STOP and action.campaign_id in records:
-            records[action.campaign_id].stops_asked.append(action)
+            records[action.campaign_id].stops.append(action)
     for change in sorted(history.changes, key=lambda change: change.revision):
         if change.campaign_id in records:
             records[change.campaign_id].changes.append(change)

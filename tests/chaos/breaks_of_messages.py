@@ -248,11 +248,11 @@ def an_sms_bounces_after_its_delivery() -> History:
 
 
 @breaks("I5")
-def a_failure_that_was_told_is_assumed_delivered() -> History:
+def a_delivery_that_was_told_becomes_a_failure() -> History:
     story = Story()
     story.begin_first()
     story.stop_first()
-    story.sms.report(S.ASSUMED_DELIVERED, 4)
+    story.sms.report(S.FAILED, 3, reason=R.UNREACHABLE)
     return story.told()
 
 

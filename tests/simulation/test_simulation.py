@@ -1,0 +1,70 @@
+"""The simulation keeps every promise over a few seeds; `python -m simulation 1-10000` runs the many."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulation.__main__ import main, parse_seeds
+from simulation.postgres import simulate_on_postgres
+from simulation.run import simulate
+from tests.simulation.breaks import BREAKS
+
+ROOT = Path(__file__).parents[2]
+#: A break that no seed up to this shows is not looked for any more.
+SEEDS_MAX = 120
+
+
+@pytest.mark.parametrize("first", range(1, 61, 20))
+def test_every_promise_is_kept(first: int) -> None:
+    for seed in range(first, first + 20):
+        result = simulate(seed)
+        assert not result.violations, f"python -m simulation {seed} --history"
+
+
+def test_every_promise_is_kept_on_postgresql(postgres_dsn: str) -> None:
+    for result in simulate_on_postgres(range(1, 4), dsn=postgres_dsn):
+        assert not result.violations, f"python -m simulation {result.seed} --postgres --history"
+
+
+def test_a_seed_is_one_history() -> None:
+    """Whatever ran before in the process, and however Python hashes there."""
+    here = [*simulate(11, keeps_history=True).history]
+    assert len(here) > 100
+    assert _history("1") == here
+    assert _history("2") == here
+
+
+def _history(hash_seed: str) -> list[str]:
+    """Without the last line, which says how long it took."""
+    command = [sys.executable, "-m", "simulation", "11", "--history"]
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.splitlines()[:-1]
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_break_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    breaking = BREAKS[name]
+    breaking.apply(monkeypatch)
+    assert any(simulate(seed).violations for seed in (breaking.shown_by, *range(1, SEEDS_MAX + 1)))
+
+
+def test_a_failing_seed_is_told_with_its_history_and_its_replay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    BREAKS["two_campaigns_share_the_channel"].apply(monkeypatch)
+    assert main(["1"]) == 1
+    told = capsys.readouterr().out
+    assert "seed 1 VIOLATES one_campaign_runs_at_a_time" in told
+    assert "replay: python -m simulation 1 --history" in told
+    assert "run 1" in told
+
+
+def test_seeds_are_numbers_and_ranges() -> None:
+    assert parse_seeds("7") == [7]
+    assert parse_seeds("1-3,9") == [1, 2, 3, 9]
+    with pytest.raises(ValueError, match="seeds"):
+        parse_seeds("3-1")
