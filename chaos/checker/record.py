@@ -114,7 +114,8 @@ class CampaignRecord:
     def _may_stop(self, change: StoredChange) -> bool:
         """A stop's transaction begins once it is asked for, and is over when it is answered."""
         return any(
-            stop.begun_time <= change.commit_time
+            stop.ok is not False
+            and stop.begun_time <= change.commit_time
             and (stop.answered_time is None or change.commit_time <= stop.answered_time)
             for stop in self.stops
         )

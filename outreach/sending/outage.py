@@ -6,7 +6,7 @@ asked rarely, with one request at a time, until it says something. Pure; the clo
 
 from typing import Final
 
-#: By chance so many unclear answers hardly ever come in a row.
+#: By chance so many messages are hardly ever left in doubt in a row. A large request has more: one is enough then.
 UNKNOWN_IN_A_ROW_MAX: Final = 8
 #: Between two tries while it is out: at first, and at most; doubled each time.
 REST_SECONDS_MIN: Final = 0.5
@@ -32,14 +32,14 @@ class OutageGuard:
         self._in_a_row = 0
         self._rest_seconds = REST_SECONDS_MIN
 
-    def on_unknown(self, *, begun_seconds: float, now_seconds: float) -> float:
-        """An answer left it open, or none came. Gives how long to rest now; 0: not at all.
+    def on_unknown(self, messages: int, *, begun_seconds: float, now_seconds: float) -> float:
+        """An answer left it open what became of so many, or none came. Gives how long to rest now; 0: not at all.
 
         Requests that began before the latest rest say nothing new.
         """
         if begun_seconds <= self._rested_at:
             return 0.0
-        self._in_a_row += 1
+        self._in_a_row += messages
         if not self.is_out:
             return 0.0
         rest_seconds = self._rest_seconds

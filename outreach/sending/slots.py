@@ -366,14 +366,15 @@ class Slots(Generic[PreparedT]):
 
     def _judge(self, lane: Lane[PreparedT], answer: Answer, begun_seconds: float) -> None:
         """Let the lane rest when the provider seems to be out."""
-        is_unknown = type(answer) is Answered and any(
-            outcome.outcome is Outcome.UNKNOWN for outcome in answer.outcomes
-        )
-        if not is_unknown:
+        outcomes = answer.outcomes if type(answer) is Answered else ()
+        unknown = sum(outcome.outcome is Outcome.UNKNOWN for outcome in outcomes)
+        if not unknown:
             lane.outage.on_known()
             return
         now_seconds = time.monotonic()
-        rest_seconds = lane.outage.on_unknown(begun_seconds=begun_seconds, now_seconds=now_seconds)
+        rest_seconds = lane.outage.on_unknown(
+            unknown, begun_seconds=begun_seconds, now_seconds=now_seconds
+        )
         if rest_seconds:
             _log.warning("provider_out", rest_seconds=rest_seconds)
             self._rest(lane, rest_seconds)

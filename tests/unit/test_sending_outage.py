@@ -12,7 +12,7 @@ from outreach.sending.outage import (
 
 def in_a_row(guard: OutageGuard, count: int, begun_seconds: float) -> list[float]:
     return [
-        guard.on_unknown(begun_seconds=begun_seconds, now_seconds=begun_seconds + 1)
+        guard.on_unknown(1, begun_seconds=begun_seconds, now_seconds=begun_seconds + 1)
         for _ in range(count)
     ]
 
@@ -35,3 +35,10 @@ def test_rests_grow_by_tries_and_not_by_what_was_under_way() -> None:
     assert rests[-1] == REST_SECONDS_MAX
     guard.on_known()
     assert not guard.is_out
+
+
+def test_a_large_request_is_enough() -> None:
+    guard = OutageGuard()
+    rest_seconds = guard.on_unknown(1_000, begun_seconds=0, now_seconds=1)
+    assert rest_seconds == REST_SECONDS_MIN
+    assert guard.is_out
