@@ -44,7 +44,10 @@ def main() -> int:
             keep_dir=arguments.keep,
         )
         if arguments.outcome is not None:
-            return asyncio.run(run_here(arguments.seeds[0], options, arguments.outcome))
+            try:
+                return asyncio.run(run_here(arguments.seeds[0], options, arguments.outcome))
+            except asyncio.CancelledError:
+                return 130  # a signal; whoever began this run knows
         return asyncio.run(run_seeds(arguments.seeds, options, jobs=arguments.jobs))
     if command == "plan":
         print(make_plan(arguments.seed, messages=arguments.messages).describe())

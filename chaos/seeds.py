@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ def parse_seeds(text: str) -> list[int]:
 
 async def run_here(seed: int, options: Options, outcome_path: Path) -> int:
     """Run one seed in this process, and leave its outcome in a file."""
+    _cancel_on_signals()
     assert options.keep_dir is not None
     result = await run(
         seed,
@@ -61,7 +63,12 @@ async def run_here(seed: int, options: Options, outcome_path: Path) -> int:
 
 
 async def run_seeds(seeds: Sequence[int], options: Options, *, jobs: int) -> int:
-    """Run all of them, say a line of each as it ends and a table at the end; the exit code."""
+    """Run all of them, say a line of each as it ends and a table at the end; the exit code.
+
+    A SIGINT or SIGTERM ends the runs that are under way, with all their processes, and what was found so
+    far is said.
+    """
+    _cancel_on_signals()
     keep_dir = options.keep_dir or Path(tempfile.mkdtemp(prefix="outreach-chaos-"))
     print(f"what failed runs leave is kept in {keep_dir}", flush=True)
     outcomes: list[Outcome] = []
@@ -77,11 +84,19 @@ async def run_seeds(seeds: Sequence[int], options: Options, *, jobs: int) -> int
             outcomes.append(outcome)
             print(outcome.text, flush=True)
 
-    async with asyncio.TaskGroup() as tasks:
-        for seed in seeds:
-            tasks.create_task(one(seed))
+    interrupted = False
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for seed in seeds:
+                tasks.create_task(one(seed))
+    except asyncio.CancelledError:
+        interrupted = True
     print(summary(outcomes, broken), flush=True)
-    return 1 if broken or any(outcome.violations for outcome in outcomes) else 0
+    if interrupted:
+        print(
+            f"interrupted: {len(seeds) - len(outcomes) - len(broken)} seeds were not run to their end"
+        )
+    return 1 if interrupted or broken or any(one.violations for one in outcomes) else 0
 
 
 async def _run_apart(seed: int, options: Options, keep_dir: Path) -> Outcome | None:
@@ -97,4 +112,13 @@ async def _run_apart(seed: int, options: Options, keep_dir: Path) -> Outcome | N
         finally:
             if process.returncode is None:
                 process.terminate()
+                await process.wait()
         return Outcome.load(path.read_bytes()) if path.exists() else None
+
+
+def _cancel_on_signals() -> None:
+    """Let a signal end the present task, so that everything it has started is ended too."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
