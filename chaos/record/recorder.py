@@ -18,7 +18,7 @@ from outreach.local.stack import LocalStack
 
 _LOOK_SECONDS = 0.05
 _EXPORT_SECONDS = 2.5
-_SAMPLE_SECONDS = 3.0
+_SAMPLE_SECONDS = 10.0
 
 
 class Recorder:
