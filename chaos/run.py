@@ -16,6 +16,7 @@ from chaos.checker import Violation, check
 from chaos.clients.campaigns import CampaignOwner, recipients
 from chaos.clients.crowd import Crowd
 from chaos.faults import Fault
+from chaos.faults.links import LinkFault
 from chaos.hang import describe_hang
 from chaos.history import Bounds, FaultDone, History
 from chaos.history_file import write_history
@@ -258,8 +259,11 @@ def _options(plan: Plan, data_dir: Path, break_name: str) -> ChaosOptions:
         knobs=plan.knobs,
         settings=plan.settings,
         data_dir=data_dir,
-        durable=True,
+        durable=False,  # a process that is killed leaves what it wrote to the kernel
         break_name=break_name,
+        relayed=frozenset(
+            planned.fault.link for planned in plan.faults if isinstance(planned.fault, LinkFault)
+        ),
     )
 
 

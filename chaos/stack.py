@@ -38,6 +38,7 @@ class ChaosOptions:
 
     Attributes:
         break_name: a deliberate break of the product, of `chaos.breaks`, in every service; empty: none.
+        relayed: the links that get a relay; None: all. A relay costs the machine more than some services do.
     """
 
     campaign_replicas: int = 1
@@ -50,6 +51,7 @@ class ChaosOptions:
     data_dir: Path | None = None
     durable: bool = True
     break_name: str = ""
+    relayed: frozenset[Link] | None = None
 
 
 class ChaosStack:
@@ -58,7 +60,7 @@ class ChaosStack:
     Attributes:
         local: the stack. Its own addresses lead through the relays where a link has one; its PostgreSQL, NATS and
             sandbox, asked by the test itself, are reached directly.
-        links: the relay between two parts.
+        links: the relay between two parts, where there is one.
         campaigns, senders, exports: the names of the services' processes; `services`: of all of them.
         crashes: process and point of each death at a crash point, in order.
         published_jobs: the latest jobs by subject and content, as they were published.
@@ -131,7 +133,8 @@ class ChaosStack:
             self._cleanup.push_async_callback(_remove, self.data_dir)
         else:
             self.data_dir = options.data_dir.resolve()
-        for link in links_of(self.campaigns, self.senders, self.exports):
+        every = links_of(self.campaigns, self.senders, self.exports)
+        for link in every if options.relayed is None else options.relayed:
             self.links[link] = await self._cleanup.enter_async_context(Relay())
         self.local = await self._cleanup.enter_async_context(LocalStack(self._stack_options()))
         self.nats: NatsConnection = await self._cleanup.enter_async_context(

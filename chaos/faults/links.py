@@ -33,9 +33,14 @@ _TO: Final = " to "
 class LinkFault(Fault):
     """A fault of one link, which its target names."""
 
-    async def inject(self, stack: ChaosStack) -> None:
+    @property
+    def link(self) -> Link:
+        """Between which two parts."""
         source, _, target = self.target.partition(_TO)
-        await self.strike(stack.links[source, target])
+        return source, target
+
+    async def inject(self, stack: ChaosStack) -> None:
+        await self.strike(stack.links[self.link])
 
     @abstractmethod
     async def strike(self, relay: Relay) -> None:
