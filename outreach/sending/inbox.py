@@ -27,6 +27,7 @@ from outreach.jetstream.topology import INBOX_ACK_WAIT_SECONDS
 from outreach.sending.attempt_token import AttemptId
 from outreach.sending.outcomes import AttemptOutcome
 from outreach.sending.reporter import Reporter
+from outreach.sending.seen_ids import SeenIds
 from outreach.sending.stream import DeliveryStream
 
 #: Entries in one stored message.
@@ -109,23 +110,6 @@ class InboxEntry:
         return cls(organisation_id, attempt, fields, datetime.fromtimestamp(time, UTC))
 
 
-class _Remembered:
-    """Ids seen lately: at least half, at most all of `ids_max`. In two halves, as this is cheap."""
-
-    def __init__(self, ids_max: int) -> None:
-        self._half = ids_max // 2
-        self._new: set[str] = set()
-        self._old: set[str] = set()
-
-    def __contains__(self, entry_id: str) -> bool:
-        return entry_id in self._new or entry_id in self._old
-
-    def add(self, entry_ids: Sequence[str]) -> None:
-        if len(self._new) + len(entry_ids) > self._half:
-            self._old, self._new = self._new, set()
-        self._new.update(entry_ids[-self._half :])
-
-
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """Entries that are stored together, with all others that fit into the same message.
@@ -170,7 +154,7 @@ class Inbox:
         self._waiting: deque[_Piece] = deque()
         self._entries_waiting = 0
         self._filled = asyncio.Event()
-        self._remembered = _Remembered(REMEMBERED_MAX)
+        self._remembered = SeenIds(REMEMBERED_MAX)
         self._publishing = asyncio.Semaphore(PUBLISHES_MAX)
 
     async def store(self, entry: InboxEntry, *, entry_id: str) -> None:

@@ -315,15 +315,21 @@ class Slots(Generic[PreparedT]):
                 self._idle.append(idle)
                 await idle
                 continue
-            parcel = lane.next()
-            lane.sending += 1
-            lane.taken()
-            try:
-                await self._send(lane, parcel)
-            finally:
-                lane.sending -= 1
-                if lane.pacing.limit > lane.sending + 1:
-                    self._wake(1)  # the limit has grown: one more may work beside this one
+            await self._send_next(lane)
+
+    async def _send_next(self, lane: Lane[PreparedT]) -> None:
+        """Send the lane's next parcel. Once it is sent nothing here may name it any more: an idle slot would keep
+        its recipients, and its campaign's attachments.
+        """
+        parcel = lane.next()
+        lane.sending += 1
+        lane.taken()
+        try:
+            await self._send(lane, parcel)
+        finally:
+            lane.sending -= 1
+            if lane.pacing.limit > lane.sending + 1:
+                self._wake(1)  # the limit has grown: one more may work beside this one
 
     async def _send(self, lane: Lane[PreparedT], parcel: _Parcel[PreparedT]) -> None:
         claim = parcel.claim

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
+from weakref import WeakSet
 
 from outreach.internal.v1 import delivery_pb2
 from outreach.sending.journal import AttemptKey, Journal, read_journal
@@ -86,6 +87,8 @@ class Rig:
     def __init__(self, slots: Slots[None], provider: SlowProvider, index: int) -> None:
         self.provider = provider
         self.outcomes: dict[int, Outcome] = {}
+        #: Of each claim that something still names, what settles it.
+        self.alive: WeakSet[Callable[[Sequence[AttemptOutcome]], None]] = WeakSet()
         self._slots = slots
         self._index = index
 
@@ -95,6 +98,7 @@ class Rig:
                 assert outcome.number not in self.outcomes, "settled once"
                 self.outcomes[outcome.number] = outcome.outcome
 
+        self.alive.add(settle)
         claim = Claim(
             campaign_id=CAMPAIGN.bytes,
             instance_index=self._index,
@@ -138,6 +142,15 @@ async def test_an_attempt_is_in_the_journal_when_its_request_leaves(tmp_path: Pa
         rig.claim(1, window_seconds=10)
         await eventually(lambda: rig.outcomes, 5, "settled")
         assert rig.provider.begun_in_journal == [True]
+
+
+async def test_idle_slots_keep_nothing_of_what_they_sent(tmp_path: Path) -> None:
+    """Neither recipients nor attachments."""
+    async with slots_rig(tmp_path) as rig:
+        for number in range(1, 9):
+            rig.claim(number, window_seconds=10)
+        await eventually(lambda: len(rig.outcomes) == 8, 5, "all settled")
+        await eventually(lambda: not rig.alive, 5, "no claim is kept")
 
 
 async def test_a_throttled_attempt_has_not_begun_until_it_is_tried_again(tmp_path: Path) -> None:
