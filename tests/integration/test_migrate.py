@@ -79,7 +79,12 @@ async def test_the_pool_has_its_limits_and_names_itself(database_dsn: str) -> No
     async with pool:
         settings = await pool.fetch(
             "SELECT name, setting FROM pg_settings WHERE name = ANY($1)",
-            ["application_name", "idle_in_transaction_session_timeout", "TimeZone"],
+            [
+                "application_name",
+                "idle_in_transaction_session_timeout",
+                "tcp_keepalives_idle",
+                "TimeZone",
+            ],
         )
         with pytest.raises(TimeoutError):
             await pool.execute("SELECT pg_sleep(60)")
@@ -90,7 +95,8 @@ async def test_the_pool_has_its_limits_and_names_itself(database_dsn: str) -> No
         )
     assert {row["name"]: row["setting"] for row in settings} == {
         "application_name": "test",
-        "idle_in_transaction_session_timeout": "60000",
+        "idle_in_transaction_session_timeout": "20000",
+        "tcp_keepalives_idle": "10",
         "TimeZone": "UTC",
     }
     assert running == 0
