@@ -25,7 +25,7 @@ CONCURRENCY_MAX: Final = 4
 #: Between the tries of one look-up: a provider that has much to do says so, also to those who only ask.
 PAUSES_SECONDS: Final = (0.2, 0.6)
 #: So many look-ups in a row without an answer: the provider is not asked for the rest of the batch.
-UNANSWERED_MAX: Final = 4
+UNANSWERED_MAX: Final = 12
 
 _log = structlog.get_logger(__name__)
 
