@@ -9,9 +9,13 @@ from typing import Self
 
 
 class CuttableRelay:
-    """Relays every connection to one address, until it is cut; new ones are taken all the same."""
+    """Relays every connection to one address, until it is cut; new ones are taken all the same.
 
-    def __init__(self, target: str) -> None:
+    `first_seconds`: how long the first byte of a connection takes, as on a slow line.
+    """
+
+    def __init__(self, target: str, first_seconds: float = 0.0) -> None:
+        self._first_seconds = first_seconds
         self._host, _, port = target.rpartition(":")
         self._port = int(port)
         self._writers: set[asyncio.StreamWriter] = set()
@@ -19,9 +23,9 @@ class CuttableRelay:
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, target: str) -> AsyncIterator[Self]:
+    async def to(cls, target: str, *, first_seconds: float = 0.0) -> AsyncIterator[Self]:
         """A relay to `host:port`, listening at `address`."""
-        relay = cls(target)
+        relay = cls(target, first_seconds)
         server = await asyncio.start_server(relay._relay, "127.0.0.1", 0)
         relay.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
@@ -39,6 +43,7 @@ class CuttableRelay:
         return cut
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(self._first_seconds)
         try:
             other_reader, other_writer = await asyncio.open_connection(self._host, self._port)
         except OSError:

@@ -48,6 +48,7 @@ def channel_options() -> Options:
         ("grpc.enable_http_proxy", 0),
         # What was down for long is found within a second or two of being back: sending waits for that.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 1_000),
+        # The time that a connection may take, whatever its name; what refuses one is tried again sooner.
+        ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     ]

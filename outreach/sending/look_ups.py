@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Generic
 from uuid import UUID
 
@@ -23,8 +24,18 @@ ROUNDS_MAX: Final = 10
 CONCURRENCY_MAX: Final = 4
 #: Between the tries of one look-up: a provider that has much to do says so, also to those who only ask.
 PAUSES_SECONDS: Final = (0.2, 0.6)
+#: So many look-ups in a row without an answer: the provider is not asked for the rest of the batch.
+UNANSWERED_MAX: Final = 12
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Batch(Generic[PreparedT]):
+    """Attempts that were leased together. `unanswered`: how many look-ups in a row had no answer."""
+
+    prepared: PreparedT
+    unanswered: int = 0
 
 
 class LookUps(Generic[PreparedT]):
@@ -42,6 +53,11 @@ class LookUps(Generic[PreparedT]):
         self._campaigns = campaigns
         self._provider = provider
         self._turn = asyncio.Semaphore(CONCURRENCY_MAX)
+        self._draining = False
+
+    def drain(self) -> None:
+        """Ask for nothing more. What is not asked for stays due, for another sender."""
+        self._draining = True
 
     async def run(self, organisation_id: UUID, campaign_id: str) -> None:
         """Look up what is due for a campaign now; returns when the answers are committed."""
@@ -72,9 +88,10 @@ class LookUps(Generic[PreparedT]):
         by_recipient: dict[str, list[delivery_pb2.UnknownAttempt]] = {}
         for attempt in attempts:
             by_recipient.setdefault(attempt.message.recipient, []).append(attempt)
+        batch = _Batch(prepared)
         async with asyncio.TaskGroup() as tasks:
             asked = [
-                tasks.create_task(self._look_up(prepared, together))
+                tasks.create_task(self._look_up(batch, together))
                 for together in by_recipient.values()
             ]
         outcomes = [outcome for task in asked for outcome in task.result()]
@@ -85,17 +102,22 @@ class LookUps(Generic[PreparedT]):
         return len(outcomes)
 
     async def _look_up(
-        self, prepared: PreparedT, attempts: Sequence[delivery_pb2.UnknownAttempt]
+        self, batch: _Batch[PreparedT], attempts: Sequence[delivery_pb2.UnknownAttempt]
     ) -> list[AttemptOutcome]:
         """Attempts for one recipient, one after the other: what is found for one is no other's."""
         outcomes: list[AttemptOutcome] = []
         async with self._turn:
             for attempt in attempts:
+                if self._draining or batch.unanswered >= UNANSWERED_MAX:
+                    break
                 attempt.other_provider_message_ids.extend(
                     outcome.provider_message_id for outcome in outcomes
                 )
-                outcome = await self._ask(prepared, attempt)
-                if outcome is not None:
+                outcome = await self._ask(batch.prepared, attempt)
+                if outcome is None:
+                    batch.unanswered += 1
+                else:
+                    batch.unanswered = 0
                     outcomes.append(outcome)
         return outcomes
 
@@ -104,7 +126,7 @@ class LookUps(Generic[PreparedT]):
     ) -> AttemptOutcome | None:
         for pause_seconds in PAUSES_SECONDS:
             outcome = await self._provider.look_up(prepared, attempt)
-            if outcome is not None:
+            if outcome is not None or self._draining:
                 return outcome
             await asyncio.sleep(pause_seconds)
         return await self._provider.look_up(prepared, attempt)

@@ -147,6 +147,7 @@ class Worker(Generic[PreparedT]):
         """Claim nothing more, finish or hand back what is claimed, wait for the commits."""
         self._draining.set()
         self._slots.drain()
+        self._look_ups.drain()
         await self._drained.wait()
 
     async def _pull(self, jobs: asyncio.TaskGroup) -> None:

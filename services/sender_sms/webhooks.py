@@ -195,9 +195,13 @@ def _kept_fields(target: _Target, fields: Mapping[str, str]) -> dict[str, str] |
 
 
 def _entry_id(request: web.BaseRequest, target: _Target, fields: Mapping[str, str]) -> str:
-    """The same for a webhook and its repetitions, and of no other; no personal data in it."""
+    """The same for a webhook and its repetitions, and of no other; no personal data in it.
+
+    Of what is signed, where that has an id: a header could be another one each time.
+    """
     parts = [target.path, *(fields.get(name, "") for name in STATUS_FIELDS)]
     if target.attempt is None:
-        parts.append(request.headers.get(IDEMPOTENCY_HEADER, ""))
+        if not fields.get("MessageSid"):
+            parts.append(request.headers.get(IDEMPOTENCY_HEADER, ""))
         parts += (fields.get("Body", ""), fields.get("OptOutType", ""))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

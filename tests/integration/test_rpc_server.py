@@ -21,6 +21,7 @@ from outreach.rpc.interceptors.authentication import AuthenticationInterceptor
 from outreach.rpc.interceptors.deadline import DeadlineInterceptor
 from outreach.rpc.server import OPEN_SERVICES, RpcServer, Service
 from outreach.vocabulary import Role
+from tests.tcp_cuts import CuttableRelay
 from tests.waiting import eventually
 
 ORGANISATION = UUID(int=7)
@@ -335,3 +336,13 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
         )
         with pytest.raises(OSError, match=str(taken)):
             await other.start()
+
+
+async def test_a_slow_line_has_time_to_connect() -> None:
+    """As a busy service has; else it is tried again and again, and never reached."""
+    async with _rig() as rig, CuttableRelay.to(f"127.0.0.1:{rig.port}", first_seconds=2) as relay:
+        channel = create_channel(relay.address)
+        try:
+            await asyncio.wait_for(channel.channel_ready(), 15)
+        finally:
+            await channel.close()

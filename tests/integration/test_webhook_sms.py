@@ -213,6 +213,27 @@ async def test_a_reply_that_is_posted_again_changes_nothing(rig: Rig) -> None:
     ]
 
 
+async def test_a_reply_is_known_again_by_what_twilio_has_signed(rig: Rig) -> None:
+    """Headers are not: whoever posts an old START with another one must not undo a STOP."""
+    caller = Caller(rig)
+    path = caller.inbound_path()
+    for word, sid, header in (
+        ("START", "SM1", "one"),
+        ("STOP", "SM2", "two"),
+        ("START", "SM1", "three"),
+    ):
+        fields = reply(word, sid)
+        headers = {
+            "X-Twilio-Signature": caller.signature(path, fields),
+            "I-Twilio-Idempotency-Token": header,
+        }
+        assert await caller.raw(path, urlencode(fields).encode(), headers) == 204
+    assert [opt_out.action for opt_out in rig.campaign.opt_outs] == [
+        delivery_pb2.OPT_OUT_ACTION_REMOVE,
+        delivery_pb2.OPT_OUT_ACTION_ADD,
+    ]
+
+
 async def test_while_commits_take_long_a_reply_is_stored_and_answered(
     rig: Rig, nats_url: str
 ) -> None:
