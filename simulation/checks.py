@@ -123,6 +123,7 @@ def _label(attempt: Attempt) -> str:
 
 def every_accepted_send_is_known(evidence: Evidence) -> Iterator[str]:
     """I3. And what its stored receipts say is what is stored."""
+    rank = OUTCOME_RANK[evidence.scenario.channel]
     for accepted in evidence.accepted:
         message = evidence.state_of(_key(accepted))
         if message is None or message.status in (S.WAITING, S.QUEUED, S.CANCELLED):
@@ -134,7 +135,7 @@ def every_accepted_send_is_known(evidence: Evidence) -> Iterator[str]:
             for plan, stored in evidence.stored.items()
             if plan.campaign_id == accepted.campaign_id
         )
-        told = max(accepted.told, key=OUTCOME_RANK.__getitem__, default=Outcome.ACCEPTED)
+        told = max(accepted.told, key=rank.__getitem__, default=Outcome.ACCEPTED)
         if is_latest and told in (Outcome.DELIVERED, Outcome.FAILED) and not evidence.receipts_lost:
             target = OUTCOME_TARGET[told]
             if message.status is not target:

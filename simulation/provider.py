@@ -191,6 +191,10 @@ class RemoteProvider:
                 return accepted if accepted.is_listed else None
         return None
 
+    def fetch(self, message_id: str) -> Accepted:
+        """By the provider's own id: what the list leaves out is there."""
+        return next(taken for taken in self.accepted if taken.message_id == message_id)
+
     def _tell(self, what: str, accepted: Accepted) -> None:
         self.world.history.tell(
             "provider",
@@ -311,6 +315,11 @@ class Adapter:
         if self._world.is_faulty and self._draw.random() < 0.1:
             return None
         message = attempt.message
+        if attempt.provider_message_id:
+            fetched = self._remote.fetch(attempt.provider_message_id)
+            if fetched.outcome is Outcome.ACCEPTED:
+                return _outcome(message, Outcome.NOT_FOUND)
+            return _outcome(message, fetched.outcome, fetched.message_id)
         found = self._remote.find(prepared, message.number, message.attempt)
         if found is None:
             return _outcome(message, Outcome.NOT_FOUND)

@@ -1,5 +1,6 @@
 """The rows. Messages are values that are replaced, so a copy of a campaign is cheap and shares nothing that changes."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from uuid import UUID
@@ -29,6 +30,10 @@ class Contact(NamedTuple):
 
     recipient: str
     recipient_hash: bytes
+
+
+#: The time `infinity`.
+NEVER = math.inf
 
 
 class Unknown(NamedTuple):

@@ -13,7 +13,7 @@ from outreach.sending.inbox import Forwarder
 from outreach.sending.journal import Journal
 from outreach.sending.outcomes import AttemptOutcome
 from outreach.sending.stops import OverRuns
-from outreach.vocabulary import MessageStatus, Outcome
+from outreach.vocabulary import Channel, MessageStatus, Outcome
 from services.campaign.delivery import changes, reports, servicer, sweepers
 from services.campaign.delivery.changes import QUERIES as DELIVERY
 from services.campaign.domain.lifecycle import Counts
@@ -180,8 +180,9 @@ def reports_are_acknowledged_before_their_commit(patch: pytest.MonkeyPatch) -> N
 
 @a_break(shown_by=15)
 def the_last_report_of_an_attempt_counts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reports, "OUTCOME_RANK", dict.fromkeys(Outcome, 0))
-    patch.setattr("outreach.sending.outcomes.OUTCOME_RANK", dict.fromkeys(Outcome, 0))
+    rank = dict.fromkeys(Channel, dict.fromkeys(Outcome, 0))
+    patch.setattr(reports, "OUTCOME_RANK", rank)
+    patch.setattr("outreach.sending.outcomes.OUTCOME_RANK", rank)
 
 
 @a_break(shown_by=7)
