@@ -15,7 +15,7 @@ from simulation.campaign_process import CampaignProcess, paced
 from simulation.campaign_side import CampaignSide, ModelSide
 from simulation.checks import Evidence, check
 from simulation.clients import Clients
-from simulation.clock import Stuck, VirtualLoop, virtual_time
+from simulation.clock import START_SECONDS, Stuck, VirtualLoop, virtual_time
 from simulation.faults import Cluster, Faults
 from simulation.jetstream import Server
 from simulation.provider import RemoteProvider
@@ -87,7 +87,7 @@ def simulate(
         tuple(violations),
         tuple(world.history.lines),
         sent,
-        loop.time(),
+        loop.time() - START_SECONDS,
     )
 
 

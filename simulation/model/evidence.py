@@ -112,23 +112,18 @@ def settle_arrived(
     transaction: Transaction, campaign_id: UUID, first: int, last: int
 ) -> Sequence[Row]:
     campaign = changing(transaction, campaign_id)
-    arrived: dict[int, Message] = {}
-    for (number, _), kept in campaign.attempts.items():
-        if kept.status in (S.DELIVERED, S.ASSUMED_DELIVERED):
-            # DELIVERED comes first
-            arrived[number] = min(arrived.get(number, kept), kept, key=lambda one: one.status)
     rows = []
     for number in range(first, last + 1):
-        message, kept_one = campaign.messages.get(number), arrived.get(number)
-        if message is None or kept_one is None or message.status is not S.QUEUED:
+        message, arrived = campaign.messages.get(number), campaign.arrived(number)
+        if message is None or arrived is None or message.status is not S.QUEUED:
             continue
         campaign.messages[number] = message._replace(
-            status=kept_one.status,
-            claim_time=kept_one.claim_time,
+            status=arrived.status,
+            claim_time=arrived.claim_time,
             update_time=transaction.now,
-            provider_message_id=kept_one.provider_message_id,
-            provider_code=kept_one.provider_code,
-            segments=kept_one.segments,
+            provider_message_id=arrived.provider_message_id,
+            provider_code=arrived.provider_code,
+            segments=arrived.segments,
         )
-        rows.append(moved(number, message.attempt, S.QUEUED, kept_one.status))
+        rows.append(moved(number, message.attempt, S.QUEUED, arrived.status))
     return rows

@@ -37,9 +37,7 @@ def lease_sms_look_ups(
     in_doubt = [row for row in campaign.unknown.values() if _status(campaign, row) is not S.SENT]
     due = _due(transaction, in_doubt)[:limit]
     hashes = {campaign.contacts[row.number].recipient_hash for row in due}
-    together = [
-        row for row in in_doubt if campaign.contacts[row.number].recipient_hash in hashes
-    ]
+    together = [row for row in in_doubt if campaign.contacts[row.number].recipient_hash in hashes]
     rows = []
     for message in _lease(transaction, campaign, together, lambda _: after_seconds):
         twins = _twins(campaign, message)

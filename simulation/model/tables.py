@@ -59,6 +59,9 @@ class Commit(NamedTuple):
     attempts: list[int]
 
 
+_ARRIVED = (MessageStatus.DELIVERED, MessageStatus.ASSUMED_DELIVERED)
+
+
 @dataclass(slots=True)
 class Campaign:
     """A row of `campaign`, with all rows that belong to it. Times in seconds of the loop's clock."""
@@ -87,6 +90,12 @@ class Campaign:
     attempts: dict[tuple[int, int], Message] = field(default_factory=dict)
     log: list[Commit] = field(default_factory=list)
     log_pruned_through: int = 0
+
+    def arrived(self, number: int) -> Message | None:
+        """An attempt that a retry has followed, and that arrived: better one that was told so than one assumed so."""
+        kept = (attempt for (of, _), attempt in self.attempts.items() if of == number)
+        arrived = [attempt for attempt in kept if attempt.status in _ARRIVED]
+        return min(arrived, key=lambda attempt: attempt.status, default=None)
 
     def copy(self) -> "Campaign":
         """Another one that can be changed."""
