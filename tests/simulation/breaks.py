@@ -19,7 +19,7 @@ from services.campaign.delivery.changes import QUERIES as DELIVERY
 from services.campaign.domain.lifecycle import Counts
 from services.campaign.store.campaigns import QUERIES as CAMPAIGNS
 from services.campaign.watch.campaign_feed import CampaignFeed
-from simulation.model import work
+from simulation.model import evidence, work
 from simulation.model.registry import known_statements
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -121,6 +121,16 @@ def two_campaigns_share_the_channel(patch: pytest.MonkeyPatch) -> None:
 def a_status_moves_backwards(patch: pytest.MonkeyPatch) -> None:
     edges = [source * 100 + target for source in range(2, 11) for target in range(2, 10)]
     patch.setattr(reports, "_EDGES", dict.fromkeys(reports._EDGES, edges))
+
+
+@a_break(shown_by=84)
+def a_report_of_an_earlier_attempt_counts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(evidence, "is_about", lambda *_: True)
+
+
+@a_break(shown_by=572)
+def what_arrived_is_claimed(patch: pytest.MonkeyPatch) -> None:
+    _replace_statement(patch, DELIVERY["settle_arrived"], lambda *_: [])
 
 
 @a_break(shown_by=9)
