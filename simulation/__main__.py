@@ -1,13 +1,18 @@
 """Command line: `python -m simulation 1-10000`, `python -m simulation 4711 --history`, `… 1-50 --postgres`."""
 
 import argparse
+import multiprocessing
 import os
+import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
 
-from simulation.run import Result, simulate
+from simulation.run import Result, journals_directory, simulate
 
 #: Seeds that a worker process runs at a time.
 CHUNK_SEEDS = 20
@@ -40,21 +45,38 @@ def main(arguments: Sequence[str]) -> int:
 
         results = simulate_on_postgres(options.seeds, keeps_history=options.history)
     elif options.history or len(options.seeds) <= CHUNK_SEEDS:
-        results = (simulate(seed, keeps_history=options.history) for seed in options.seeds)
+        results = _one_by_one(options.seeds, keeps_history=options.history)
     else:
         results = _in_parallel(options.seeds, options.workers)
-    return _tell(results, begun, on_postgres=options.postgres)
+    with closing(results):
+        return _tell(results, begun, on_postgres=options.postgres)
 
 
-def _in_parallel(seeds: Sequence[int], workers: int) -> Iterator[Result]:
+def _one_by_one(seeds: Sequence[int], *, keeps_history: bool) -> Generator[Result, None, None]:
+    for seed in seeds:
+        yield simulate(seed, keeps_history=keeps_history)
+
+
+def _in_parallel(seeds: Sequence[int], workers: int) -> Generator[Result, None, None]:
     chunks = [seeds[at : at + CHUNK_SEEDS] for at in range(0, len(seeds), CHUNK_SEEDS)]
-    with ProcessPoolExecutor(workers) as pool:
-        for results in pool.map(_chunk, chunks):
-            yield from results
+    with (
+        journals_directory() as journals,
+        # A signal ends a worker as it stands: what it leaves is here.
+        ProcessPoolExecutor(
+            workers, initializer=signal.signal, initargs=(signal.SIGTERM, signal.SIG_DFL)
+        ) as pool,
+    ):
+        try:
+            for results in pool.map(partial(_chunk, journals), chunks):
+                yield from results
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
-def _chunk(seeds: Sequence[int]) -> list[Result]:
-    return [simulate(seed) for seed in seeds]
+def _chunk(journals: Path, seeds: Sequence[int]) -> list[Result]:
+    return [simulate(seed, journals_in=journals) for seed in seeds]
 
 
 def _tell(results: Iterable[Result], begun: float, *, on_postgres: bool) -> int:
@@ -92,5 +114,11 @@ def _tell_failure(result: Result, *, on_postgres: bool, with_history: bool) -> N
     print(f"replay: python -m simulation {result.seed} --history{where}\n")
 
 
+def _end(*_: object) -> None:
+    """Leave, and clean up on the way."""
+    sys.exit(128 + signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main(sys.argv[1:]))

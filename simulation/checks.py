@@ -1,7 +1,8 @@
 """The promises, held against the provider's ledger, what is stored, and what clients were told.
 
 Numbers as in docs/delivery-guarantees.md. Each check yields the violations of one promise. That one campaign runs
-at a time (I6) is checked at each commit, where the tables are (`simulation.model.transactions`).
+at a time (I6), and that what has arrived is not claimed, is checked at each commit, where the tables are
+(`simulation.model.transactions`).
 """
 
 from collections import Counter
@@ -123,6 +124,7 @@ def _label(attempt: Attempt) -> str:
 
 def every_accepted_send_is_known(evidence: Evidence) -> Iterator[str]:
     """I3. And what its stored receipts say is what is stored."""
+    rank = OUTCOME_RANK[evidence.scenario.channel]
     for accepted in evidence.accepted:
         message = evidence.state_of(_key(accepted))
         if message is None or message.status in (S.WAITING, S.QUEUED, S.CANCELLED):
@@ -134,11 +136,33 @@ def every_accepted_send_is_known(evidence: Evidence) -> Iterator[str]:
             for plan, stored in evidence.stored.items()
             if plan.campaign_id == accepted.campaign_id
         )
-        told = max(accepted.told, key=OUTCOME_RANK.__getitem__, default=Outcome.ACCEPTED)
+        told = max(accepted.told, key=rank.__getitem__, default=Outcome.ACCEPTED)
         if is_latest and told in (Outcome.DELIVERED, Outcome.FAILED) and not evidence.receipts_lost:
             target = OUTCOME_TARGET[told]
             if message.status is not target:
                 yield f"{_label(_key(accepted))} is {S(message.status).name}, its receipt said {told.name}"
+
+
+def what_is_known_has_happened(evidence: Evidence) -> Iterator[str]:
+    """I3, the other way round: of each attempt only what the provider did with its message."""
+    happened = {_key(accepted): accepted.happened for accepted in evidence.accepted}
+    for plan, stored in evidence.stored.items():
+        for message in _attempts_of(stored):
+            attempt = (plan.campaign_id, message.number, message.attempt)
+            known = happened.get(attempt)
+            if message.status == S.DELIVERED and Outcome.DELIVERED not in (known or ()):
+                yield f"{_label(attempt)} is DELIVERED, and was not"
+            is_refused = message.failure_reason == FailureReason.UNREACHABLE
+            if is_refused and known is not None and Outcome.FAILED not in known:
+                yield f"{_label(attempt)} is FAILED, and did not fail"
+
+
+def _attempts_of(stored: Stored) -> Iterator[Message]:
+    """All that were made: not messages that a retry queued and that turned out to have arrived."""
+    yield from stored.attempts.values()
+    for message in stored.messages.values():
+        if (message.number, message.attempt) not in stored.attempts:
+            yield message
 
 
 def counts_add_up(evidence: Evidence) -> Iterator[str]:
@@ -276,6 +300,7 @@ CHECKS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     at_most_one_send_in_a_run,
     what_may_exist_is_not_sent_again,
     every_accepted_send_is_known,
+    what_is_known_has_happened,
     counts_add_up,
     status_moves_on_permitted_edges,
     no_send_after_a_stop,

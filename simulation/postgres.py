@@ -7,7 +7,7 @@ How transactions interleave is PostgreSQL's affair, so here a seed is a scenario
 import asyncio
 import shutil
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -43,7 +43,7 @@ _SET_CLOCK = "SELECT set_config('virtual_clock.now', $1, false)"
 
 def simulate_on_postgres(
     seeds: Sequence[int], *, keeps_history: bool = False, dsn: str | None = None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Run seeds one after another. `dsn`: a server whose user may create databases; None: one is started."""
     with _server(dsn) as server_dsn, _database(server_dsn) as database_dsn:
         for seed in seeds:

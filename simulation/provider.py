@@ -26,7 +26,12 @@ from outreach.sending.outcomes import (
 from outreach.sending.provider import WindowOver
 from outreach.vocabulary import Channel, FailureReason, Outcome
 from simulation.clock import START_EPOCH_SECONDS, START_SECONDS
-from simulation.scenario import ORGANISATION_ID, REQUEST_SECONDS_MAX, Scenario
+from simulation.scenario import (
+    EMAIL_TIMED_OUT_AFTER_SECONDS,
+    ORGANISATION_ID,
+    REQUEST_SECONDS_MAX,
+    Scenario,
+)
 from simulation.world import Process, World
 
 #: Looked up sooner, a message is not listed yet.
@@ -47,7 +52,12 @@ class Begun:
 
 @dataclass(eq=False, slots=True)
 class Accepted:
-    """A message that the provider has taken. `told`: outcomes whose receipts were stored by us."""
+    """A message that the provider has taken.
+
+    Attributes:
+        happened: what became of it, so far.
+        told: outcomes whose receipts were stored by us.
+    """
 
     campaign_id: UUID
     number: int
@@ -57,6 +67,7 @@ class Accepted:
     message_id: str
     is_listed: bool
     outcome: Outcome = Outcome.ACCEPTED
+    happened: set[Outcome] = field(default_factory=set)
     told: set[Outcome] = field(default_factory=set)
 
 
@@ -110,12 +121,15 @@ class RemoteProvider:
         early = draw.random() < chances.early
         seconds = draw.uniform(0, answered_in_seconds) if early else 0.05
         outcome = Outcome.FAILED if draw.random() < chances.failed else Outcome.DELIVERED
+        late_seconds_max = chances.late_seconds_max
         if draw.random() < chances.deferred:
             self._plan(accepted, Outcome.DEFERRED, seconds)
             if draw.random() < 0.2:
                 return  # and never anything more
-            seconds += draw.uniform(0, 10)
-        seconds += draw.uniform(0, chances.late_seconds_max)
+            # The provider gives up before we do.
+            seconds += draw.uniform(0, EMAIL_TIMED_OUT_AFTER_SECONDS / 3)
+            late_seconds_max = min(late_seconds_max, EMAIL_TIMED_OUT_AFTER_SECONDS / 3)
+        seconds += draw.uniform(0, late_seconds_max)
         self._plan(accepted, outcome, seconds)
         if outcome is Outcome.DELIVERED and draw.random() < chances.failed / 4:
             bounce = self.scenario.channel is Channel.EMAIL
@@ -145,6 +159,7 @@ class RemoteProvider:
     def _happen(self, accepted: Accepted, outcome: Outcome) -> None:
         self._expect(-1)
         accepted.outcome = outcome
+        accepted.happened.add(outcome)
         self._tell(outcome.name, accepted)
 
     def _send_receipt(self, accepted: Accepted, outcome: Outcome, tries: int) -> None:
@@ -190,6 +205,10 @@ class RemoteProvider:
             if key == (campaign_id, number, attempt) and accepted.time <= listed:
                 return accepted if accepted.is_listed else None
         return None
+
+    def fetch(self, message_id: str) -> Accepted:
+        """By the provider's own id: what the list leaves out is there."""
+        return next(taken for taken in self.accepted if taken.message_id == message_id)
 
     def _tell(self, what: str, accepted: Accepted) -> None:
         self.world.history.tell(
@@ -311,6 +330,11 @@ class Adapter:
         if self._world.is_faulty and self._draw.random() < 0.1:
             return None
         message = attempt.message
+        if attempt.provider_message_id:
+            fetched = self._remote.fetch(attempt.provider_message_id)
+            if fetched.outcome is Outcome.ACCEPTED:
+                return _outcome(message, Outcome.NOT_FOUND)
+            return _outcome(message, fetched.outcome, fetched.message_id)
         found = self._remote.find(prepared, message.number, message.attempt)
         if found is None:
             return _outcome(message, Outcome.NOT_FOUND)

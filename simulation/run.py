@@ -15,7 +15,7 @@ from simulation.campaign_process import CampaignProcess, paced
 from simulation.campaign_side import CampaignSide, ModelSide
 from simulation.checks import Evidence, check
 from simulation.clients import Clients
-from simulation.clock import Stuck, VirtualLoop, virtual_time
+from simulation.clock import START_SECONDS, Stuck, VirtualLoop, virtual_time
 from simulation.faults import Cluster, Faults
 from simulation.jetstream import Server
 from simulation.provider import RemoteProvider
@@ -64,8 +64,9 @@ def simulate(
     keeps_history: bool = False,
     side_of: SideOf = ModelSide,
     has_real_io: bool = False,
+    journals_in: Path | None = None,
 ) -> Result:
-    """Run a seed. The same seed gives the same result, in memory at least."""
+    """Run a seed. The same seed gives the same result, in memory at least. `journals_in`: a directory for them."""
     scenario = draw_scenario(seed)
     loop = VirtualLoop(has_real_io=has_real_io)
     world = World(loop, seed, keeps_history=keeps_history)
@@ -74,7 +75,7 @@ def simulate(
         around.enter_context(paced(scenario.dispatch_tick_seconds))
         around.enter_context(virtual_time(loop, seed))
         around.enter_context(_logs_to(world))
-        journals = around.enter_context(_journals())
+        journals = around.enter_context(journals_directory(journals_in))
         asyncio.set_event_loop(loop)
         around.callback(asyncio.set_event_loop, None)
         run = _Run(world, scenario, side_of(world), journals)
@@ -87,13 +88,15 @@ def simulate(
         tuple(violations),
         tuple(world.history.lines),
         sent,
-        loop.time(),
+        loop.time() - START_SECONDS,
     )
 
 
 @contextmanager
-def _journals() -> Iterator[Path]:
-    parent = _MEMORY if _MEMORY.is_dir() else None
+def journals_directory(parent: Path | None = None) -> Iterator[Path]:
+    """A directory for journals while the context lasts; in memory unless a parent is given."""
+    if parent is None and _MEMORY.is_dir():
+        parent = _MEMORY
     with tempfile.TemporaryDirectory(prefix="simulation-", dir=parent) as directory:
         yield Path(directory)
 

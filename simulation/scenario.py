@@ -220,7 +220,8 @@ def _receipts(draw: Random, channel: Channel) -> Receipts:
         failed=_some(draw, 0.6, 0.4),
         deferred=_some(draw, 0.5, 0.4) if channel is Channel.EMAIL else 0.0,
         unlisted=_some(draw, 0.2, 0.3),
-        late_seconds_max=draw.choice((0.2, 2.0, 12.0)),
+        # The longest is later than an attempt is given up, so that a retry may have followed it.
+        late_seconds_max=draw.choice((0.2, 2.0, 12.0, 40.0)),
     )
 
 

@@ -61,7 +61,7 @@ class SenderProcess(Process):
         channel = cast("grpc.aio.Channel", Channel(network, self))
         sends = scenario.channel
         self._journal = Journal(journals)
-        self._reporter = Reporter(self._journal)
+        self._reporter = Reporter(self._journal, sends)
         self._stream = DeliveryStream(channel, (), sends, self._journal, self._reporter)
         accounts = Accounts(channel, (), sends)
         campaigns = PreparedCampaigns(channel, (), accounts, self.adapter)

@@ -1,6 +1,6 @@
 """Look-ups of attempts whose outcome is unknown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from simulation.clock import START_EPOCH_SECONDS, START_SECONDS
 from simulation.model.registry import statement
 from simulation.model.tables import Campaign, Message, Unknown
 from simulation.model.transactions import Row, Transaction
+from simulation.model.work import changing, noted
 
 S = MessageStatus
 
@@ -25,28 +26,49 @@ def look_up_subject(transaction: Transaction, campaign_id: UUID) -> Sequence[Row
     return [{"channel": campaign.channel, "content_hash": "hash-1"}] if campaign else []
 
 
+# The product locks the rows that it leases, and no more. Here the campaign's lock stands for that.
+
+
 @statement(QUERIES, locks_campaign=True)
 def lease_sms_look_ups(
     transaction: Transaction, campaign_id: UUID, limit: int, after_seconds: float
 ) -> Sequence[Row]:
-    # The product locks these rows alone. Here the campaign's lock stands for that.
-    campaign = transaction.campaign(campaign_id)
-    assert campaign is not None
-    hashes = {campaign.contacts[row.number].recipient_hash for row in _due(transaction, campaign)}
-    together = [
-        row
-        for row in campaign.unknown.values()
-        if campaign.contacts[row.number].recipient_hash in hashes
-    ]
-    leased = _lease(transaction, campaign, together, lambda _: after_seconds)
+    campaign = changing(transaction, campaign_id)
+    in_doubt = [row for row in campaign.unknown.values() if _status(campaign, row) is not S.SENT]
+    due = _due(transaction, in_doubt)[:limit]
+    hashes = {campaign.contacts[row.number].recipient_hash for row in due}
+    together = [row for row in in_doubt if campaign.contacts[row.number].recipient_hash in hashes]
     rows = []
-    for message in leased[:limit]:
+    for message in _lease(transaction, campaign, together, lambda _: after_seconds):
         twins = _twins(campaign, message)
-        under_way = any(t.status is S.SENDING and t.number not in campaign.unknown for t in twins)
+        under_way = any(t.status is S.SENDING and noted(campaign, t) is None for t in twins)
         if message.status is S.SENDING and not under_way:
-            ids = [t.provider_message_id for t in twins if t.provider_message_id is not None]
+            known = [*twins, *_earlier_attempts(campaign, message)]
+            ids = [m.provider_message_id for m in known if m.provider_message_id is not None]
             rows.append(_attempt(campaign, message, ids))
     return rows
+
+
+@statement(QUERIES, locks_campaign=True)
+def lease_silent_sms(
+    transaction: Transaction, campaign_id: UUID, limit: int, after_seconds: float
+) -> Sequence[Row]:
+    campaign = changing(transaction, campaign_id)
+    silent = [
+        row
+        for row in campaign.unknown.values()
+        if _status(campaign, row) is S.SENT
+        and campaign.messages[row.number].provider_message_id is not None
+    ]
+    rows = []
+    for row in _due(transaction, silent)[:limit]:
+        campaign.unknown[row.number] = row._replace(
+            look_ups=row.look_ups + 1, next_look_up_time=transaction.now + after_seconds
+        )
+        message = campaign.messages[row.number]
+        attempt = _attempt(campaign, message, [])
+        rows.append({**attempt, "provider_message_id": message.provider_message_id})
+    return sorted(rows, key=lambda row: row["number"])
 
 
 @statement(QUERIES, locks_campaign=True)
@@ -57,61 +79,73 @@ def lease_email_look_ups(
     after_seconds: float,
     email_after_seconds: float,
 ) -> Sequence[Row]:
-    campaign = transaction.campaign(campaign_id)
-    assert campaign is not None
+    campaign = changing(transaction, campaign_id)
 
-    def pause(message: Message) -> float:
-        return after_seconds if message.status is S.SENDING else email_after_seconds
+    def pause(row: Unknown) -> float:
+        is_in_doubt = _status(campaign, row) is S.SENDING
+        return after_seconds if is_in_doubt else email_after_seconds
 
     due = sorted(
-        _due(transaction, campaign),
-        key=lambda row: (campaign.messages[row.number].status, row.next_look_up_time),
+        _due(transaction, campaign.unknown.values()),
+        key=lambda row: _status(campaign, row) or len(S) + 1,
     )
     leased = _lease(transaction, campaign, due[:limit], pause)
     return [
         _attempt(campaign, message, [])
-        for message in leased
+        for message in sorted(leased, key=lambda message: message.status)
         if message.status in (S.SENDING, S.SENT)
     ]
 
 
-def _due(transaction: Transaction, campaign: Campaign) -> list[Unknown]:
-    return [row for row in campaign.unknown.values() if row.next_look_up_time <= transaction.now]
+def _status(campaign: Campaign, row: Unknown) -> MessageStatus | None:
+    """Of the message, while the attempt is its latest."""
+    message = campaign.messages[row.number]
+    return message.status if message.attempt == row.attempt else None
+
+
+def _due(transaction: Transaction, rows: Iterable[Unknown]) -> list[Unknown]:
+    """The longest due first."""
+    due = [row for row in rows if row.next_look_up_time <= transaction.now]
+    return sorted(due, key=lambda row: row.next_look_up_time)
 
 
 def _lease(
     transaction: Transaction,
     campaign: Campaign,
     rows: Sequence[Unknown],
-    pause: Callable[[Message], float],
+    pause: Callable[[Unknown], float],
 ) -> list[Message]:
     """Each is due again later; the messages whose attempt it still is, the oldest claim first."""
     leased = []
     for row in rows:
-        message = campaign.messages[row.number]
-        seconds = pause(message) * 2 ** min(row.look_ups, 5)
+        seconds = pause(row) * 2 ** min(row.look_ups, 5)
         campaign.unknown[row.number] = row._replace(
             look_ups=row.look_ups + 1, next_look_up_time=transaction.now + seconds
         )
+        message = campaign.messages[row.number]
         if message.attempt == row.attempt:
             leased.append(message)
     return sorted(leased, key=lambda message: (message.claim_time or 0.0, message.number))
 
 
 def _twins(campaign: Campaign, message: Message) -> list[Message]:
-    """Others to the same recipient, and attempts that a retry has followed."""
+    """Others to the same recipient."""
     same = campaign.contacts[message.number].recipient_hash
-    twins = [
+    return [
         other
         for other in campaign.messages.values()
         if other.number != message.number and campaign.contacts[other.number].recipient_hash == same
     ]
-    earlier = [
+
+
+def _earlier_attempts(campaign: Campaign, message: Message) -> list[Message]:
+    """Attempts to the same recipient that a retry has followed."""
+    same = campaign.contacts[message.number].recipient_hash
+    return [
         attempt
         for (number, _), attempt in campaign.attempts.items()
         if campaign.contacts[number].recipient_hash == same
     ]
-    return twins + earlier
 
 
 def _attempt(campaign: Campaign, message: Message, ids: Sequence[str]) -> Row:

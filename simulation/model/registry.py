@@ -30,9 +30,15 @@ def statement(
 
 def known_statements() -> Mapping[str, Statement]:
     """All of them."""
-    from simulation.model import leases, lifecycle, sweeps, work  # they register themselves
+    from simulation.model import (
+        evidence,
+        leases,
+        lifecycle,
+        sweeps,
+        work,
+    )  # they register themselves
 
-    assert all(module.__name__ for module in (leases, lifecycle, sweeps, work))
+    assert all(module.__name__ for module in (evidence, leases, lifecycle, sweeps, work))
     return STATEMENTS
 
 

@@ -6,9 +6,9 @@ from uuid import UUID
 from outreach.vocabulary import Channel, FailureReason, MessageStatus
 from services.campaign.delivery.changes import QUERIES
 from simulation.model.registry import moved, statement
-from simulation.model.tables import Campaign, Message
+from simulation.model.tables import NEVER, Campaign, Message
 from simulation.model.transactions import Row, Transaction
-from simulation.model.work import changing
+from simulation.model.work import changing, noted
 
 S = MessageStatus
 
@@ -94,10 +94,22 @@ def campaigns_with_sent_sms(transaction: Transaction) -> Sequence[Row]:
 def overdue_receipts(
     transaction: Transaction, campaign_id: UUID, after_seconds: float, limit: int
 ) -> Sequence[Row]:
-    before = transaction.now - after_seconds
-    return _messages(
-        transaction, campaign_id, limit, lambda m: m.status is S.SENT and m.update_time < before
-    )
+    campaign = changing(transaction, campaign_id)
+    before, long_before = transaction.now - after_seconds, transaction.now - 2 * after_seconds
+
+    def is_overdue(message: Message) -> bool:
+        unknown = noted(campaign, message)
+        return (
+            message.status is S.SENT
+            and message.update_time < before
+            and (
+                (unknown is not None and unknown.next_look_up_time == NEVER)
+                or message.provider_message_id is None
+                or message.update_time < long_before
+            )
+        )
+
+    return _messages(transaction, campaign_id, limit, is_overdue)
 
 
 @statement(QUERIES)
@@ -128,7 +140,7 @@ def campaigns_with_sent_email(transaction: Transaction, after_seconds: float) ->
 
 
 @statement(QUERIES)
-def silent_emails(
+def silent_messages(
     transaction: Transaction, campaign_id: UUID, after_seconds: float, limit: int
 ) -> Sequence[Row]:
     campaign = changing(transaction, campaign_id)
@@ -137,13 +149,8 @@ def silent_emails(
         transaction,
         campaign_id,
         limit,
-        lambda m: m.status is S.SENT and m.update_time < before and not _is_noted(campaign, m),
+        lambda m: m.status is S.SENT and m.update_time < before and noted(campaign, m) is None,
     )
-
-
-def _is_noted(campaign: Campaign, message: Message) -> bool:
-    unknown = campaign.unknown.get(message.number)
-    return unknown is not None and unknown.attempt == message.attempt
 
 
 @statement(QUERIES)
@@ -213,7 +220,7 @@ def overdue_claims(
         lambda m: (
             m.status is S.SENDING
             and (m.claim_time or before) < before
-            and not _is_noted(campaign, m)
+            and noted(campaign, m) is None
         ),
     )
 
@@ -228,8 +235,8 @@ def give_up_unknown(
         message
         for message in campaign.messages.values()
         if message.status is S.SENDING
-        and _is_noted(campaign, message)
-        and campaign.unknown[message.number].unknown_time < before
+        and (unknown := noted(campaign, message)) is not None
+        and unknown.unknown_time < before
     ]
     return [
         _move(transaction, campaign, message, S.FAILED, FailureReason.UNCONFIRMED)

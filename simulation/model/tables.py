@@ -1,5 +1,6 @@
 """The rows. Messages are values that are replaced, so a copy of a campaign is cheap and shares nothing that changes."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from uuid import UUID
@@ -31,6 +32,10 @@ class Contact(NamedTuple):
     recipient_hash: bytes
 
 
+#: The time `infinity`.
+NEVER = math.inf
+
+
 class Unknown(NamedTuple):
     """A row of `unknown_attempt`."""
 
@@ -52,6 +57,9 @@ class Commit(NamedTuple):
     statuses: list[int]
     failure_reasons: list[int]
     attempts: list[int]
+
+
+_ARRIVED = (MessageStatus.DELIVERED, MessageStatus.ASSUMED_DELIVERED)
 
 
 @dataclass(slots=True)
@@ -82,6 +90,12 @@ class Campaign:
     attempts: dict[tuple[int, int], Message] = field(default_factory=dict)
     log: list[Commit] = field(default_factory=list)
     log_pruned_through: int = 0
+
+    def arrived(self, number: int) -> Message | None:
+        """An attempt that a retry has followed, and that arrived: better one that was told so than one assumed so."""
+        kept = (attempt for (of, _), attempt in self.attempts.items() if of == number)
+        arrived = [attempt for attempt in kept if attempt.status in _ARRIVED]
+        return min(arrived, key=lambda attempt: attempt.status, default=None)
 
     def copy(self) -> "Campaign":
         """Another one that can be changed."""

@@ -5,14 +5,14 @@ campaign's row lock is the only lock that the product relies on.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 from uuid import UUID
 
 from outreach.vocabulary import MessageStatus
-from simulation.model.tables import Campaign, Tables
+from simulation.model.tables import Campaign, Commit, Tables
 from simulation.world import Process, World
 
 Row = Mapping[str, Any]
@@ -90,6 +90,7 @@ class Transaction:
         """All of it at once."""
         if self.database.world.history.is_kept:
             self._tell()
+        self._check_claims()
         self.tables.campaigns.update(self._changed)
         self._check_channel()
         for change in self._at_commit:
@@ -102,14 +103,26 @@ class Transaction:
             names = " and ".join(str(campaign_id.int % 1000) for campaign_id in running)
             self.database.world.fail(f"one_campaign_runs_at_a_time: {names} run together")
 
+    def _check_claims(self) -> None:
+        for campaign, commit in self._commits():
+            for number, status in zip(commit.numbers, commit.statuses, strict=True):
+                if status == MessageStatus.SENDING and campaign.arrived(number):
+                    name = f"{campaign.id.int % 1000}/{number}"
+                    self.database.world.fail(f"what_arrived_is_not_sent_again: {name} is claimed")
+
     def _tell(self) -> None:
+        for campaign, commit in self._commits():
+            changes = zip(commit.numbers, commit.statuses, commit.attempts, strict=True)
+            told = ", ".join(f"{n} {MessageStatus(s).name} {a}" for n, s, a in changes)
+            text = f"{campaign.id.int % 1000} revision {commit.revision}: {told}"
+            self.database.world.history.tell("commit", text)
+
+    def _commits(self) -> Iterator[tuple[Campaign, Commit]]:
+        """What this transaction adds to the logs."""
         for campaign_id, campaign in self._changed.items():
             before = self.tables.campaigns[campaign_id].revision
             for commit in campaign.log[before:]:
-                changes = zip(commit.numbers, commit.statuses, commit.attempts, strict=True)
-                told = ", ".join(f"{n} {MessageStatus(s).name} {a}" for n, s, a in changes)
-                text = f"{campaign_id.int % 1000} revision {commit.revision}: {told}"
-                self.database.world.history.tell("commit", text)
+                yield campaign, commit
 
     def release(self) -> None:
         """Give the locks back."""

@@ -1,4 +1,4 @@
-"""Claims, reports and ended instances: the statements that decide who is sent what."""
+"""Claims, attempts in doubt and ended instances: the statements that decide who is sent what."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from outreach.vocabulary import CampaignStatus, FailureReason, MessageStatus
 from services.campaign.delivery.changes import QUERIES
 from services.campaign.domain.lifecycle import Counts
 from simulation.model.registry import moved, statement
-from simulation.model.tables import Campaign, Commit, Message, Suppression, Unknown
+from simulation.model.tables import NEVER, Campaign, Commit, Message, Suppression, Unknown
 from simulation.model.transactions import Row, Transaction
 
 S = MessageStatus
@@ -19,6 +19,12 @@ def changing(transaction: Transaction, campaign_id: UUID) -> Campaign:
     campaign = transaction.campaign(campaign_id)
     assert campaign is not None
     return campaign
+
+
+def noted(campaign: Campaign, message: Message) -> Unknown | None:
+    """The row of a message's latest attempt among those that are looked up."""
+    unknown = campaign.unknown.get(message.number)
+    return unknown if unknown is not None and unknown.attempt == message.attempt else None
 
 
 def seconds_since(transaction: Transaction, time: float | None) -> float | None:
@@ -126,63 +132,6 @@ def content_hash(transaction: Transaction, campaign_id: UUID) -> Sequence[Row]:
 
 
 @statement(QUERIES)
-def apply_reports(
-    transaction: Transaction,
-    campaign_id: UUID,
-    numbers: Sequence[int],
-    attempts: Sequence[int],
-    targets: Sequence[MessageStatus],
-    late_targets: Sequence[MessageStatus],
-    reasons: Sequence[int | None],
-    codes: Sequence[str | None],
-    ids: Sequence[str | None],
-    edges: Sequence[int],
-    segments: Sequence[int],
-) -> Sequence[Row]:
-    campaign = changing(transaction, campaign_id)
-    rows = []
-    seen: set[int] = set()
-    for number, attempt, target, late, reason, code, message_id, size in zip(
-        numbers, attempts, targets, late_targets, reasons, codes, ids, segments, strict=True
-    ):
-        message = campaign.messages.get(number)
-        if message is None or message.attempt != attempt or number in seen:
-            continue
-        status = _permitted(message, target, late, edges)
-        more = (message.provider_message_id is None and message_id is not None) or (
-            message.segments < size
-        )
-        if status is None and not more:
-            continue
-        seen.add(number)
-        after = message._replace(
-            provider_code=code or message.provider_code,
-            provider_message_id=message.provider_message_id or message_id,
-            segments=max(message.segments, size),
-        )
-        if status is not None:
-            after = after._replace(
-                status=status, failure_reason=reason, update_time=transaction.now
-            )
-        assert (after.status is S.FAILED) == (after.failure_reason is not None)
-        campaign.messages[number] = after
-        rows.append(moved(number, attempt, message.status, after.status, after.failure_reason or 0))
-    return rows
-
-
-def _permitted(
-    message: Message, target: MessageStatus, late: MessageStatus, edges: Sequence[int]
-) -> MessageStatus | None:
-    if message.status * 100 + target in edges:
-        return target
-    if message.failure_reason is not None:
-        code = message.failure_reason * 10_000 + message.status * 100 + late
-        if code in edges:
-            return late
-    return None
-
-
-@statement(QUERIES)
 def note_unknown_attempts(
     transaction: Transaction,
     campaign_id: UUID,
@@ -200,6 +149,19 @@ def note_unknown_attempts(
         known = campaign.unknown.get(number)
         if known is None or known.attempt < attempt:
             campaign.unknown[number] = row
+    return []
+
+
+@statement(QUERIES)
+def note_no_news(
+    transaction: Transaction, campaign_id: UUID, numbers: Sequence[int], attempts: Sequence[int]
+) -> Sequence[Row]:
+    campaign = changing(transaction, campaign_id)
+    for number, attempt in zip(numbers, attempts, strict=True):
+        message = campaign.messages[number]
+        unknown = noted(campaign, message)
+        if message.attempt == attempt and message.status is S.SENT and unknown is not None:
+            campaign.unknown[number] = unknown._replace(next_look_up_time=NEVER)
     return []
 
 

@@ -1,8 +1,13 @@
-"""Deliberate breaks, each of one guard that a promise rests on: the simulation has to notice every one of them."""
+"""Deliberate breaks, each of one guard that a promise rests on: the simulation has to notice every one of them.
+
+`python -m tests.simulation.breaks NAME …` looks for the first seed that shows each of these.
+"""
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,14 +18,15 @@ from outreach.sending.inbox import Forwarder
 from outreach.sending.journal import Journal
 from outreach.sending.outcomes import AttemptOutcome
 from outreach.sending.stops import OverRuns
-from outreach.vocabulary import MessageStatus, Outcome
+from outreach.vocabulary import Channel, MessageStatus, Outcome
 from services.campaign.delivery import changes, reports, servicer, sweepers
 from services.campaign.delivery.changes import QUERIES as DELIVERY
 from services.campaign.domain.lifecycle import Counts
 from services.campaign.store.campaigns import QUERIES as CAMPAIGNS
 from services.campaign.watch.campaign_feed import CampaignFeed
-from simulation.model import work
+from simulation.model import evidence, work
 from simulation.model.registry import known_statements
+from simulation.run import simulate
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -70,7 +76,7 @@ def a_claim_takes_what_is_being_sent(patch: pytest.MonkeyPatch) -> None:
     _replace_statement(patch, text, claim)
 
 
-@a_break(shown_by=108)
+@a_break(shown_by=149)
 def a_claim_is_granted_to_an_ended_instance(patch: pytest.MonkeyPatch) -> None:
     _replace_statement(patch, DELIVERY["end_instance"], lambda *_: [])
 
@@ -117,10 +123,20 @@ def two_campaigns_share_the_channel(patch: pytest.MonkeyPatch) -> None:
     _replace_statement(patch, text, begin_run)
 
 
-@a_break(shown_by=1)
+@a_break(shown_by=3)
 def a_status_moves_backwards(patch: pytest.MonkeyPatch) -> None:
     edges = [source * 100 + target for source in range(2, 11) for target in range(2, 10)]
     patch.setattr(reports, "_EDGES", dict.fromkeys(reports._EDGES, edges))
+
+
+@a_break(shown_by=84)
+def a_report_of_an_earlier_attempt_counts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(evidence, "is_about", lambda *_: True)
+
+
+@a_break(shown_by=572)
+def what_arrived_is_claimed(patch: pytest.MonkeyPatch) -> None:
+    _replace_statement(patch, DELIVERY["settle_arrived"], lambda *_: [])
 
 
 @a_break(shown_by=9)
@@ -162,7 +178,7 @@ def a_message_is_counted_twice(patch: pytest.MonkeyPatch) -> None:
 # What the campaign service's code guards
 
 
-@a_break(shown_by=21)
+@a_break(shown_by=9)
 def reports_are_acknowledged_before_their_commit(patch: pytest.MonkeyPatch) -> None:
     running: set[asyncio.Task[None]] = set()
 
@@ -178,13 +194,14 @@ def reports_are_acknowledged_before_their_commit(patch: pytest.MonkeyPatch) -> N
     patch.setattr(servicer._Stream, "_apply", later)
 
 
-@a_break(shown_by=15)
+@a_break(shown_by=78)
 def the_last_report_of_an_attempt_counts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reports, "OUTCOME_RANK", dict.fromkeys(Outcome, 0))
-    patch.setattr("outreach.sending.outcomes.OUTCOME_RANK", dict.fromkeys(Outcome, 0))
+    rank = dict.fromkeys(Channel, dict.fromkeys(Outcome, 0))
+    patch.setattr(reports, "OUTCOME_RANK", rank)
+    patch.setattr("outreach.sending.outcomes.OUTCOME_RANK", rank)
 
 
-@a_break(shown_by=7)
+@a_break(shown_by=9)
 def a_watcher_skips_a_commit(patch: pytest.MonkeyPatch) -> None:
     known = CampaignFeed.after
 
@@ -209,7 +226,7 @@ def what_had_begun_is_not_told_of(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(adoption, "ended_instances", ended)
 
 
-@a_break(shown_by=6)
+@a_break(shown_by=9)
 def journals_are_not_adopted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(adoption, "take_dead_journals", lambda _: [])
 
@@ -276,7 +293,7 @@ def an_instance_is_ended_before_its_reports(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stream.DeliveryStream, "_end", end)
 
 
-@a_break(shown_by=6)
+@a_break(shown_by=22)
 def a_broken_streams_instance_is_not_ended(patch: pytest.MonkeyPatch) -> None:
     async def end(self: Any, instance: Any) -> None:
         self._journal.instance_ended(instance.index)
@@ -312,7 +329,7 @@ def a_look_up_that_finds_nothing_is_proof(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(look_ups.LookUps, "_look_up", look_up)
 
 
-@a_break(shown_by=18)
+@a_break(shown_by=9)
 def receipts_are_acknowledged_before_their_commit(patch: pytest.MonkeyPatch) -> None:
     async def acknowledge(self: Forwarder) -> None:
         while True:
@@ -321,3 +338,15 @@ def receipts_are_acknowledged_before_their_commit(patch: pytest.MonkeyPatch) -> 
             await message.ack()
 
     patch.setattr(Forwarder, "_acknowledge", acknowledge)
+
+
+def first_seed(name: str) -> int:
+    """The first that shows a break; looked for until there is one."""
+    with pytest.MonkeyPatch.context() as patch:
+        BREAKS[name].apply(patch)
+        return next(seed for seed in count(1) if simulate(seed).violations)
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:]:
+        sys.stdout.write(f"{wanted}: {first_seed(wanted)}\n")
