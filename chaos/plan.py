@@ -19,7 +19,7 @@ from outreach.vocabulary import Channel
 
 MESSAGES = 2_000
 #: Beyond the longest fault: callbacks and their retries, some look-ups, a slow machine.
-SETTLING_SECONDS = 16.0
+SETTLING_SECONDS = 30.0
 
 
 class Moment(StrEnum):

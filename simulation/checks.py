@@ -144,13 +144,19 @@ def every_accepted_send_is_known(evidence: Evidence) -> Iterator[str]:
 
 
 def what_is_known_has_happened(evidence: Evidence) -> Iterator[str]:
-    """I3, the other way round: of each attempt only what the provider did with its message."""
+    """I3, the other way round: of each attempt only what the provider did with its message.
+
+    A retried message whose new attempt was handed back may be settled by an earlier one that arrived.
+    """
     happened = {_key(accepted): accepted.happened for accepted in evidence.accepted}
+    arrived = {key[:2] for key, known in happened.items() if Outcome.DELIVERED in known}
     for plan, stored in evidence.stored.items():
         for message in _attempts_of(stored):
             attempt = (plan.campaign_id, message.number, message.attempt)
             known = happened.get(attempt)
-            if message.status == S.DELIVERED and Outcome.DELIVERED not in (known or ()):
+            may_be_settled = known is None and attempt[:2] in arrived and message.attempt > 1
+            is_known = Outcome.DELIVERED in (known or ()) or may_be_settled
+            if message.status == S.DELIVERED and not is_known:
                 yield f"{_label(attempt)} is DELIVERED, and was not"
             is_refused = message.failure_reason == FailureReason.UNREACHABLE
             if is_refused and known is not None and Outcome.FAILED not in known:
