@@ -329,6 +329,6 @@ class Channel:
         """The stub has it; nothing here has attachments."""
 
         def refuse(*_: Sequence[Any], **__: Any) -> Any:
-            raise NotImplementedError(path)
+            raise LookupError(f"nobody serves {path} in a simulation")
 
         return refuse

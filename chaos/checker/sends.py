@@ -18,7 +18,7 @@ from outreach.vocabulary import Channel, FailureReason, MessageStatus
 
 #: From a request's beginning until the provider has read it, with no fault between them: on a machine at its limit as
 #: long as a request may take before its sender gives it up. What is claimed after a stop is told exactly, beside it.
-ARRIVAL_SECONDS_MAX: Final = 5.0
+ARRIVAL_SECONDS_MAX: Final = 4.0
 
 
 def check_once(history: History, records: Mapping[str, CampaignRecord]) -> Iterator[Violation]:

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
 MESSAGES = 12_000
 # A request whose last piece had left when its sender died, and which the provider gave up because its caller
 # was gone: from outside it can't be told from one that was accepted. On a busy machine one was seen.
-IN_DOUBT_PER_KILL_MAX = 2_000
+IN_DOUBT_PER_KILL_MAX = 1_000
 # Requests take long enough to be hit in the air; what is accepted is told by events alone.
 KNOBS = EmailKnobs(
     latency_ms=600,
