@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 
+from outreach.postgres.copying import copying
 from outreach.postgres.queries import load_queries
 from services.campaign.contacts.copy_format import (
     CONTACT_COLUMNS,
@@ -93,13 +94,14 @@ async def delete_upload(connection: Connection, campaign_id: UUID) -> None:
 async def copy_batch(connection: Connection, campaign_id: UUID, batch: ImportBatch) -> None:
     """Store what came out of a stretch of a file: contacts with their messages, and problems."""
     if batch.contacts_count:
-        await connection.copy_to_table(
-            CONTACT_TABLE,
-            source=whole(batch.contacts),
-            columns=CONTACT_COLUMNS,
-            format="binary",
-            timeout=COPY_SECONDS_MAX,
-        )
+        with copying(connection):
+            await connection.copy_to_table(
+                CONTACT_TABLE,
+                source=whole(batch.contacts),
+                columns=CONTACT_COLUMNS,
+                format="binary",
+                timeout=COPY_SECONDS_MAX,
+            )
         await connection.execute(
             QUERIES["insert_messages"],
             campaign_id,
@@ -108,13 +110,14 @@ async def copy_batch(connection: Connection, campaign_id: UUID, batch: ImportBat
             timeout=COPY_SECONDS_MAX,
         )
     if batch.problems_count:
-        await connection.copy_to_table(
-            PROBLEM_TABLE,
-            source=whole(batch.problems),
-            columns=PROBLEM_COLUMNS,
-            format="binary",
-            timeout=COPY_SECONDS_MAX,
-        )
+        with copying(connection):
+            await connection.copy_to_table(
+                PROBLEM_TABLE,
+                source=whole(batch.problems),
+                columns=PROBLEM_COLUMNS,
+                format="binary",
+                timeout=COPY_SECONDS_MAX,
+            )
 
 
 async def set_imported(

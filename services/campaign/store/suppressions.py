@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from outreach.postgres.copying import copying
 from outreach.postgres.queries import load_queries
 from outreach.vocabulary import Channel, SuppressionSource
 from services.campaign.contacts.copy_format import CONTACT_COLUMNS
@@ -108,13 +109,14 @@ async def begin_import(connection: Connection) -> None:
 async def copy_imported(connection: Connection, batch: ImportBatch) -> None:
     """Put what came out of a stretch of the file there."""
     if batch.contacts_count:
-        await connection.copy_to_table(
-            _IMPORT_TABLE,
-            source=whole(batch.contacts),
-            columns=CONTACT_COLUMNS,
-            format="binary",
-            timeout=COPY_SECONDS_MAX,
-        )
+        with copying(connection):
+            await connection.copy_to_table(
+                _IMPORT_TABLE,
+                source=whole(batch.contacts),
+                columns=CONTACT_COLUMNS,
+                format="binary",
+                timeout=COPY_SECONDS_MAX,
+            )
 
 
 async def finish_import(connection: Connection, organisation_id: UUID, channel: Channel) -> int:

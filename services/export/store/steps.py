@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from outreach.errors import OutreachError
+from outreach.postgres.copying import copying
 from outreach.postgres.queries import load_queries
 from outreach.recipients import normalise_recipient
 from outreach.rpc.call import Caller
@@ -272,7 +273,8 @@ async def _copy(
             # Read to its end all the same: asyncpg 0.32 hangs when the output of a COPY raises.
             pieces.clear()
 
-    done: Any = await connection.copy_from_query(query, *arguments, output=keep)
+    with copying(connection):
+        done: Any = await connection.copy_from_query(query, *arguments, output=keep)
     if bytes_max is not None and size_bytes > bytes_max:
         raise StepTooLarge
     return b"".join(pieces), int(done.removeprefix("COPY "))
