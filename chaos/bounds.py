@@ -54,7 +54,8 @@ def bounds_of(
     by_provider += largest * sum(int(refused.get(name, 0)) for name in _UNANSWERED_EMAIL)
     return Bounds(
         send_window_seconds=plan.send_window_seconds,
-        email_upload_seconds=plan.email_request_seconds,
+        sms_request_seconds=plan.sms_request_seconds,
+        email_request_seconds=plan.email_request_seconds,
         hold_seconds=plan.hold_seconds,
         unsent_unconfirmed_max=hit + by_provider,
         receipts_may_be_lost=any(fault.receipts_lost for fault, _ in injected),

@@ -274,7 +274,8 @@ class Bounds:
 
     Attributes:
         send_window_seconds: of a claim.
-        email_upload_seconds: a request of emails that starts in its window may take so long until it is whole.
+        sms_request_seconds, email_request_seconds: a request that starts in its window may take so long until it
+            is whole with the provider; its sender gives it up then.
         hold_seconds: how long a request may lie between its sender and the provider by a fault of the run
             (a stalled connection, a stopped process); 0 when no fault holds requests.
         unsent_unconfirmed_max: messages that may end UNCONFIRMED though the provider took none: at most
@@ -288,7 +289,8 @@ class Bounds:
     """
 
     send_window_seconds: float
-    email_upload_seconds: float = 0.0
+    sms_request_seconds: float = 0.0
+    email_request_seconds: float = 0.0
     hold_seconds: float = 0.0
     unsent_unconfirmed_max: int = 0
     refusals_lost_max: int = 0

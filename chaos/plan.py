@@ -105,6 +105,7 @@ class Plan:
     clients: ClientsPlan
     faults: tuple[PlannedFault, ...]
     send_window_seconds: int
+    sms_request_seconds: int = 4
     email_request_seconds: int = 5
 
     @cached_property
@@ -126,7 +127,7 @@ class Plan:
             "UNCONFIRMED_AFTER_SECONDS": settle_seconds,
             "REDISPATCH_AFTER_SECONDS": 1,
             "SEND_WINDOW_SECONDS": self.send_window_seconds,
-            "SENDER_SMS_REQUEST_SECONDS_MAX": 4,
+            "SENDER_SMS_REQUEST_SECONDS_MAX": self.sms_request_seconds,
             "SENDER_EMAIL_REQUEST_SECONDS_MAX": self.email_request_seconds,
             "EMAIL_LOOK_UP_AFTER_SECONDS": 4,
             "EMAIL_TIMED_OUT_AFTER_SECONDS": settle_seconds + 4,

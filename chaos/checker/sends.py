@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 from chaos.checker.record import CampaignRecord, Run, Step
 from chaos.checker.violation import Violation
@@ -15,10 +14,6 @@ from chaos.history import (
     OptedOut,
 )
 from outreach.vocabulary import Channel, FailureReason, MessageStatus
-
-#: From a request's beginning until the provider has read it, with no fault between them: on a machine at its limit as
-#: long as a request may take before its sender gives it up. What is claimed after a stop is told exactly, beside it.
-ARRIVAL_SECONDS_MAX: Final = 4.0
 
 
 def check_once(history: History, records: Mapping[str, CampaignRecord]) -> Iterator[Violation]:
@@ -169,5 +164,6 @@ def _holds(opt_out: OptedOut, time: float, allowed_seconds: float) -> bool:
 
 def _allowed_seconds(bounds: Bounds, channel: Channel) -> float:
     """From a claim's beginning until what it permitted has arrived."""
-    upload_seconds = bounds.email_upload_seconds if channel is Channel.EMAIL else 0.0
-    return bounds.send_window_seconds + upload_seconds + bounds.hold_seconds + ARRIVAL_SECONDS_MAX
+    is_email = channel is Channel.EMAIL
+    request_seconds = bounds.email_request_seconds if is_email else bounds.sms_request_seconds
+    return bounds.send_window_seconds + request_seconds + bounds.hold_seconds

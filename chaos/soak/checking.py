@@ -43,7 +43,6 @@ class CampaignChecks:
     Args:
         local: the stack, asked directly and not through its relays.
         disturbance: knows the faults.
-        send_window_seconds: of the stack's claims.
         keep_dir: where histories that broke a promise are kept.
     """
 
@@ -51,7 +50,6 @@ class CampaignChecks:
         self,
         local: LocalStack,
         disturbance: Disturbance,
-        send_window_seconds: float,
         keep_dir: Path,
     ) -> None:
         self.checked = 0
@@ -59,7 +57,6 @@ class CampaignChecks:
         self.violations: list[Violation] = []
         self._local = local
         self._disturbance = disturbance
-        self._send_window_seconds = send_window_seconds
         self._keep_dir = keep_dir
         self._under_way: dict[str, SoakCampaign] = {}
         self._unanswered_before: dict[str, int] = {}
@@ -111,7 +108,7 @@ class CampaignChecks:
         unanswered = self.ledger.unanswered - self._unanswered_before.pop(campaign.campaign_id)
         injected = self._disturbance.since(begun_time)
         history.faults = [one.done for one in injected]
-        history.bounds = bounds_of(injected, history, unanswered, self._send_window_seconds)
+        history.bounds = bounds_of(injected, history, unanswered)
         found = await asyncio.to_thread(check, history)
         self.violations += found
         self.checked += 1

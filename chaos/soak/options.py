@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from chaos.faults import Topology
+from chaos.soak.allowed import EMAIL_REQUEST_SECONDS, SEND_WINDOW_SECONDS, SMS_REQUEST_SECONDS
 from chaos.soak.lanes import PACE_SHARE
 from chaos.stack import ChaosOptions
 from outreach.vocabulary import Channel
-
-SEND_WINDOW_SECONDS: Final = 10
 
 # Something of all that providers do, and nothing of which it is never known whether it was sent.
 _KNOBS: Final[dict[str, Any]] = {
@@ -80,8 +79,8 @@ def stack_options(options: SoakOptions, data_dir: Path) -> ChaosOptions:
         "SEND_WINDOW_SECONDS": SEND_WINDOW_SECONDS,
         "EMAIL_LOOK_UP_AFTER_SECONDS": 6,
         "EMAIL_TIMED_OUT_AFTER_SECONDS": 40,
-        "SENDER_SMS_REQUEST_SECONDS_MAX": 5,
-        "SENDER_EMAIL_REQUEST_SECONDS_MAX": 10,
+        "SENDER_SMS_REQUEST_SECONDS_MAX": SMS_REQUEST_SECONDS,
+        "SENDER_EMAIL_REQUEST_SECONDS_MAX": EMAIL_REQUEST_SECONDS,
         "RETENTION_DELETE_AFTER_DAYS": 0.007,
         # A campaign is checked a minute or two after its end, and needs its log for that.
         "CHANGE_LOG_KEPT_SECONDS": 400,

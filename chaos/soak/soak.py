@@ -17,7 +17,7 @@ from chaos.soak.checking import CampaignChecks
 from chaos.soak.disturbance import Disturbance
 from chaos.soak.lanes import Lane, LaneTerms
 from chaos.soak.lives import Lives
-from chaos.soak.options import SEND_WINDOW_SECONDS, SoakOptions
+from chaos.soak.options import SoakOptions
 from chaos.soak.sample_file import SampleFile
 from chaos.stack import ChaosStack
 from outreach.client import OutreachClient
@@ -46,9 +46,7 @@ class Soak:
         self.seconds = 0.0
         self.interrupted = False
         self.disturbance = Disturbance(stack, options.topology, options.seed)
-        self.checks = CampaignChecks(
-            stack.local, self.disturbance, SEND_WINDOW_SECONDS, options.directory
-        )
+        self.checks = CampaignChecks(stack.local, self.disturbance, options.directory)
         self._options = options
         self._stack = stack
         self._sampler = Sampler(stack.local)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from chaos.checker.sends import ARRIVAL_SECONDS_MAX
 from chaos.history import (
     Acted,
     ActionKind,
@@ -20,6 +19,7 @@ from tests.chaos.good_history import (
     DELETED,
     EMAIL,
     OTHER_SMS,
+    REQUEST_SECONDS,
     SMS,
     WINDOW_SECONDS,
     Story,
@@ -91,7 +91,7 @@ def a_message_is_claimed_after_the_stop() -> History:
 @breaks("I7")
 def a_message_is_sent_after_its_window() -> History:
     history = good_history()
-    late = accepted(history, SMS, 3, 1).arrived_time + WINDOW_SECONDS + ARRIVAL_SECONDS_MAX + 1
+    late = accepted(history, SMS, 3, 1).arrived_time + WINDOW_SECONDS + REQUEST_SECONDS + 0.1
     alter(history.acceptances, lambda a: a.number == 3, arrived_time=late)
     return history
 
@@ -239,7 +239,7 @@ def a_deleted_campaign_had_sent_to_who_had_opted_out() -> History:
             recipient=accepted(history, DELETED, 1, 1).recipient,
             source="operator",
             committed_time=accepted(history, DELETED, 1, 1).arrived_time
-            - (WINDOW_SECONDS + ARRIVAL_SECONDS_MAX + 1),
+            - (WINDOW_SECONDS + REQUEST_SECONDS + 0.1),
         )
     )
     return history

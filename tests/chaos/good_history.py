@@ -22,6 +22,7 @@ R = FailureReason
 SMS, OTHER_SMS, EMAIL, DELETED = "1", "2", "3", "4"
 
 WINDOW_SECONDS = 10.0
+REQUEST_SECONDS = 4.0
 
 
 class Story:
@@ -140,6 +141,8 @@ class Story:
         return {
             "bounds": Bounds(
                 send_window_seconds=WINDOW_SECONDS,
+                sms_request_seconds=REQUEST_SECONDS,
+                email_request_seconds=REQUEST_SECONDS,
                 unsent_unconfirmed_max=1,
                 rss_bytes_max={"campaign-1": 100},
                 jetstream_messages_max=50,

@@ -56,7 +56,8 @@ class Between:
 @asynccontextmanager
 async def _between(dsn: str) -> AsyncIterator[tuple[Between, str]]:
     parts = urlsplit(dsn)
-    assert parts.hostname is not None and parts.port is not None
+    assert parts.hostname is not None
+    assert parts.port is not None
     between = Between(parts.hostname, parts.port)
     server = await asyncio.start_server(between.serve, "127.0.0.1", 0)
     async with server:
@@ -90,7 +91,7 @@ async def test_it_is_an_outage_and_the_next_connection_works(
     async with _between(database_dsn) as (between, dsn):
         pool = await create_pool(dsn, application_name="test", connections_min=1, connections_max=1)
         try:
-            with pytest.raises(Exception, match="clos|cannot switch to") as raised:
+            with pytest.raises(Exception, match=r"clos|cannot switch to") as raised:
                 await _once(pool, copy, between.say_last_words)
             assert is_outage(raised.value)
             await _once(pool, copy)
