@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from outreach.failures.sendgrid import DROPPED
+from outreach.recipients import RECIPIENT_HASH_BYTES
 
 EVENT: Final = "event"
 MESSAGE_ID: Final = "sg_message_id"
@@ -19,6 +20,8 @@ TYPE: Final = "type"
 STATUS: Final = "status"
 CLASSIFICATION: Final = "bounce_classification"
 REASON: Final = "reason"
+#: The custom argument that says who an event is about, whatever became of the campaign; as in an unsubscribe link.
+RECIPIENT_HASH: Final = "recipient_hash"
 
 #: Types of events that say how a message fares.
 PLAIN_EVENTS: Final = frozenset(("processed", "deferred", "delivered", "open", "click"))
@@ -57,6 +60,7 @@ _DROP_KEYWORDS: Final = {reason.lower(): reason for reason in DROP_REASONS}
 _CLASSIFICATION: Final = re.compile(r"[A-Za-z][A-Za-z /-]{0,39}")
 _ENHANCED: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _STATUS: Final = re.compile(rf"{_ENHANCED.pattern}|[245]\d\d")
+_RECIPIENT_HASH: Final = re.compile(rf"[0-9a-f]{{{2 * RECIPIENT_HASH_BYTES}}}")
 #: How a mail server's answer begins: `550`, `550 5.1.1`, `550-5.1.1`, `550 #5.1.1`.
 _ANSWER: Final = re.compile(rf"\s*([245]\d\d)\b(?:[ -]#?({_ENHANCED.pattern})\b)?")
 #: Says that it failed, and not why.
@@ -83,7 +87,14 @@ def kept_fields(event: Mapping[str, object]) -> dict[str, str] | None:
     if kind == DROPPED:
         keyword = _DROP_KEYWORDS.get(_text(event, REASON).strip().lower())
         return kept if keyword is None else {**kept, REASON: keyword}
-    return kept if kind in OPT_EVENTS else None
+    return _kept_of_opt_out(event, kept) if kind in OPT_EVENTS else None
+
+
+def _kept_of_opt_out(event: Mapping[str, object], kept: dict[str, str]) -> dict[str, str]:
+    recipient_hash = _text(event, RECIPIENT_HASH)
+    if _RECIPIENT_HASH.fullmatch(recipient_hash):
+        kept[RECIPIENT_HASH] = recipient_hash
+    return kept
 
 
 def _kept_of_bounce(event: Mapping[str, object], kept: dict[str, str]) -> dict[str, str]:

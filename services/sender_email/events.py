@@ -11,12 +11,11 @@ from outreach.sending.attempt_token import AttemptId, UnsubscribeId
 from outreach.sending.inbox import InboxEntry
 from outreach.sending.outcomes import AttemptOutcome
 from outreach.v1 import channel_pb2
-from services.sender_email.event_fields import EVENT, MESSAGE_ID
+from services.sender_email.event_fields import EVENT, MESSAGE_ID, RECIPIENT_HASH
 from services.sender_email.reasons import outcome_of
 
 #: Stands where an event has its type: somebody used an unsubscribe link of ours.
 LINK_USED: Final = "unsubscribe_link"
-RECIPIENT_HASH_FIELD: Final = "recipient_hash"
 
 _ADD = delivery_pb2.OPT_OUT_ACTION_ADD
 #: What an event says of its recipient, and how the opt-out came about.
@@ -30,7 +29,7 @@ _OPT_OUTS: Final = {
 
 def link_used(unsubscribe: UnsubscribeId, time: datetime) -> InboxEntry:
     """The entry of an unsubscribe link that was used."""
-    fields = {EVENT: LINK_USED, RECIPIENT_HASH_FIELD: unsubscribe.recipient_hash.hex()}
+    fields = {EVENT: LINK_USED, RECIPIENT_HASH: unsubscribe.recipient_hash.hex()}
     return InboxEntry(unsubscribe.organisation_id, None, fields, time)
 
 
@@ -49,26 +48,29 @@ def interpret(entry: InboxEntry) -> AttemptOutcome | delivery_pb2.OptOut | None:
 
 
 def _by_event(entry: InboxEntry, attempt: AttemptId) -> delivery_pb2.OptOut | None:
-    """SendGrid names the recipient; who that is the campaign service knows by the message."""
+    """By the recipient's hash: the message may be gone. By the message where the hash did not come back."""
     if entry.fields[EVENT] not in _OPT_OUTS:
         return None
     action, source = _OPT_OUTS[entry.fields[EVENT]]
-    return delivery_pb2.OptOut(
+    opt_out = delivery_pb2.OptOut(
         organisation_id=str(entry.organisation_id),
         channel=channel_pb2.CHANNEL_EMAIL,
         action=action,
         time=_timestamp(entry.time),
-        campaign_id=str(attempt.campaign_id),
-        number=attempt.number,
         source=source,
     )
+    if RECIPIENT_HASH in entry.fields:
+        opt_out.recipient_hash = bytes.fromhex(entry.fields[RECIPIENT_HASH])
+    else:
+        opt_out.campaign_id, opt_out.number = str(attempt.campaign_id), attempt.number
+    return opt_out
 
 
 def link_opt_out(entry: InboxEntry) -> delivery_pb2.OptOut:
     """The meaning of the entry of a link that was used."""
     if entry.fields[EVENT] != LINK_USED:
         raise ValueError("an event without an attempt")
-    recipient_hash = bytes.fromhex(entry.fields[RECIPIENT_HASH_FIELD])
+    recipient_hash = bytes.fromhex(entry.fields[RECIPIENT_HASH])
     if len(recipient_hash) != RECIPIENT_HASH_BYTES:
         raise ValueError("not the hash of a recipient")
     return delivery_pb2.OptOut(

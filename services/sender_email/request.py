@@ -60,7 +60,7 @@ class MailTemplate:
         test = b',"test":"true"' if content.is_test else b""
         self._alone = b"".join(
             (
-                b'{"to":[{"email":%b}],"custom_args":{"attempt_id":"%b"',
+                b'{"to":[{"email":%b}],"custom_args":{"attempt_id":"%b","recipient_hash":"%b"',
                 test,
                 b'},"headers":{"List-Unsubscribe":"<',
                 orjson.dumps(unsubscribe_url)[1:-1].replace(b"%", b"%%"),
@@ -104,7 +104,10 @@ class MailTemplate:
                 made.append(None)
                 continue
             recipient = dumps(as_sent(message.recipient))
-            made.append(among_others % (recipient, attempt.encode(), token.encode(), values))
+            of_recipient = message.recipient_hash.hex().encode()
+            made.append(
+                among_others % (recipient, attempt.encode(), of_recipient, token.encode(), values)
+            )
         return made
 
     def together(
@@ -125,7 +128,8 @@ class MailTemplate:
         pieces = (
             self._envelope,
             _content(email.subject, email.html, email.text),
-            self._alone % (recipient, attempt.encode(), token.encode()),
+            self._alone
+            % (recipient, attempt.encode(), message.recipient_hash.hex().encode(), token.encode()),
             _end(message.is_retry),
         )
         return pieces if sum(map(len, pieces)) <= REQUEST_BYTES_MAX else None

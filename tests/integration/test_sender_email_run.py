@@ -63,7 +63,9 @@ async def test_what_a_recipient_gets(nats_url: str, tmp_path: Path) -> None:
         assert link.startswith(f"{PUBLIC_URL}/unsubscribe/")
         assert link in email["html"]
         assert link in email["text"]
-        assert set(email["custom_args"]) == {"attempt_id"}
+        assert set(email["custom_args"]) == {"attempt_id", "recipient_hash"}
+        unsubscribe = KEY.read_unsubscribe(link.rpartition("/")[2])
+        assert email["custom_args"]["recipient_hash"] == unsubscribe.recipient_hash.hex()
         others = await rig.sandbox.email("person-00003@example.org")
         assert dict(others["headers"])["List-Unsubscribe"] != headers["List-Unsubscribe"]
 

@@ -100,6 +100,20 @@ async def test_what_is_stored_has_no_recipient_and_no_text_in_it(rig: EmailRig) 
         await connection.close()
 
 
+HASH = bytes(range(16))
+
+
+@pytest.mark.parametrize("said", [None, "", 7, HASH.hex().upper(), HASH.hex()[:-1], "0" * 33])
+async def test_an_opt_out_without_a_hash_is_of_the_message(rig: EmailRig, said: object) -> None:
+    """As in the events of emails sent before their hash went with them."""
+    hashes = {} if said is None else {"recipient_hash": said}
+    assert await rig.post_events(rig.event("unsubscribe", 7, **hashes)) == 204
+    await eventually(lambda: rig.campaign.opt_outs, 10, "the opt-out")
+    (opt_out,) = rig.campaign.opt_outs
+    assert (opt_out.number, opt_out.recipient_hash) == (7, b"")
+    assert opt_out.campaign_id == str(rig.campaign.campaign_id)
+
+
 @pytest.mark.parametrize(
     ("kind", "action", "source"),
     [
@@ -113,15 +127,16 @@ async def test_events_that_opt_out_or_in(
     rig: EmailRig, kind: str, action: delivery_pb2.OptOutAction.ValueType, source: str
 ) -> None:
     at = int(time.time()) - 600
-    assert await rig.post_events(rig.event(kind, 7, timestamp=at)) == 204
+    event = rig.event(kind, 7, timestamp=at, recipient_hash=HASH.hex())
+    assert await rig.post_events(event) == 204
     await eventually(lambda: rig.campaign.opt_outs, 10, "the opt-out")
     (opt_out,) = rig.campaign.opt_outs
-    assert (opt_out.action, opt_out.source, opt_out.number) == (action, source, 7)
+    assert (opt_out.action, opt_out.source) == (action, source)
+    assert opt_out.recipient_hash == HASH
+    assert not opt_out.campaign_id
     assert opt_out.organisation_id == str(rig.campaign.organisation_id)
-    assert opt_out.campaign_id == str(rig.campaign.campaign_id)
     assert opt_out.time.seconds == at, "when it happened, so that late ones do not win"
     assert not opt_out.recipient
-    assert not opt_out.recipient_hash
 
 
 async def test_an_event_from_the_future_happened_now(rig: EmailRig) -> None:

@@ -56,11 +56,11 @@ def test_the_bytes_of_a_request() -> None:
         '{"type":"text/html","value":"<p>T2 <a href=\\"T3\\">é</a></p>"}],'
         '"personalizations":['
         '{"to":[{"email":"person-1@example.org"}],'
-        f'"custom_args":{{"attempt_id":"{attempt_1}"}},'
+        f'"custom_args":{{"attempt_id":"{attempt_1}","recipient_hash":"{one.recipient_hash.hex()}"}},'
         f'"headers":{{"List-Unsubscribe":"<{link_1}>"}},'
         f'"substitutions":{{"T1":"Name 1","T2":"Name 1","T4":"C-1","T3":"{link_1}"}}}},'
         '{"to":[{"email":"person-2@example.org"}],'
-        f'"custom_args":{{"attempt_id":"{attempt_2}"}},'
+        f'"custom_args":{{"attempt_id":"{attempt_2}","recipient_hash":"{two.recipient_hash.hex()}"}},'
         f'"headers":{{"List-Unsubscribe":"<{link_2}>"}},'
         f'"substitutions":{{"T1":"<Zoë>","T2":"&lt;Zoë&gt;","T4":"none","T3":"{link_2}"}}}}'
         "]}"
@@ -128,7 +128,10 @@ def test_20_kb_of_text_goes_alone_with_its_values_in_the_content() -> None:
     assert raw["personalizations"] == [
         {
             "to": [{"email": "person-1@example.org"}],
-            "custom_args": {"attempt_id": attempt_id},
+            "custom_args": {
+                "attempt_id": attempt_id,
+                "recipient_hash": large.recipient_hash.hex(),
+            },
             "headers": {"List-Unsubscribe": f"<{link}>"},
         }
     ]
@@ -179,6 +182,7 @@ def test_a_test_send_is_told_apart() -> None:
     raw = orjson.loads(body(message(1), made=content(is_test=True)))
     assert raw["personalizations"][0]["custom_args"] == {
         "attempt_id": tokens(message(1))[0],
+        "recipient_hash": message(1).recipient_hash.hex(),
         "test": "true",
     }
 
