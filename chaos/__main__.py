@@ -39,7 +39,7 @@ def main() -> int:
     if command == "run":
         options = Options(
             messages=arguments.messages,
-            kinds=tuple(filter(None, arguments.kinds.split(","))),
+            kinds=arguments.kinds,
             long=arguments.long,
             keep_dir=arguments.keep,
         )
@@ -78,13 +78,24 @@ def _break_name(text: str) -> str:
     return text
 
 
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(filter(None, text.split(",")))
+    unknown = sorted(set(kinds) - set(FAULTS))
+    if unknown:
+        names = ", ".join(unknown)
+        raise argparse.ArgumentTypeError(f"no kind {names}; `python -m chaos list` has all kinds")
+    return kinds
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="play seeds and check their histories")
     run.add_argument("seeds", type=parse_seeds, help="as in 7, 1-200 or 1,5,9-12")
     run.add_argument("--messages", type=int, default=MESSAGES, help="of each of two campaigns")
-    run.add_argument("--kinds", default="", help="only these kinds of faults, comma-separated")
+    run.add_argument(
+        "--kinds", type=_kinds, default=(), help="only these kinds of faults, comma-separated"
+    )
     run.add_argument("--long", action="store_true", help="the long forms, of two minutes")
     run.add_argument("--jobs", type=int, default=1, help="runs at a time")
     run.add_argument("--keep", type=Path, help="where histories and logs of failed runs go")

@@ -49,9 +49,8 @@ def bounds_of(
         for fault, done in injected
         if fault.unsent_max
     )
-    by_provider = sum(int(sms_totals.get(name, 0)) for name in _UNANSWERED)
-    refused = email_totals["requests_refused"]
-    by_provider += largest * sum(int(refused.get(name, 0)) for name in _UNANSWERED_EMAIL)
+    unanswered = unanswered_calls(sms_totals, email_totals)
+    by_provider = unanswered[Channel.SMS] + largest * unanswered[Channel.EMAIL]
     return Bounds(
         send_window_seconds=plan.send_window_seconds,
         sms_request_seconds=plan.sms_request_seconds,
@@ -62,6 +61,17 @@ def bounds_of(
         rss_bytes_max=dict.fromkeys(plan.topology.services, RSS_BYTES_MAX),
         jetstream_messages_max=WEBHOOKS_A_MESSAGE_MAX * sum(one.messages for one in plan.campaigns),
     )
+
+
+def unanswered_calls(
+    sms_totals: Mapping[str, Any], email_totals: Mapping[str, Any]
+) -> dict[Channel, int]:
+    """How many calls the provider took nothing of, with an answer that does not say so, by its ledger's totals."""
+    refused = email_totals["requests_refused"]
+    return {
+        Channel.SMS: sum(int(sms_totals.get(name, 0)) for name in _UNANSWERED),
+        Channel.EMAIL: sum(int(refused.get(name, 0)) for name in _UNANSWERED_EMAIL),
+    }
 
 
 def in_flight(history: History, fault: FaultDone) -> int:

@@ -87,11 +87,12 @@ def summary(outcomes: Sequence[Outcome], broken: Sequence[int]) -> str:
     failed = [outcome.seed for outcome in outcomes if outcome.violations]
     messages = sum(outcome.messages for outcome in outcomes)
     accepted = sum(outcome.accepted for outcome in outcomes)
+    none = "none: nothing lost, nothing sent twice" if outcomes else "nothing was checked"
     lines = [
         "",
         f"runs        {len(outcomes)}, of them {len(failed)} with violations",
         f"messages    {messages}, accepted by the provider {accepted}",
-        f"violations  {_listed(by_invariant) or 'none: nothing lost, nothing sent twice'}",
+        f"violations  {_listed(by_invariant) or none}",
         f"faults      {sum(kinds.values())} of {len(kinds)} kinds",
         *(f"            {count:>4}  {kind}" for kind, count in sorted(kinds.items())),
         f"not reached {_listed(missed) or 'none'}",

@@ -26,7 +26,7 @@ def bounds_of(
     Args:
         injected: the faults since the campaign began.
         history: of the campaign, with what the database holds.
-        unanswered: calls that the provider answered with a fault of its own meanwhile, and took
+        unanswered: calls of the channel that the provider answered with a fault of its own meanwhile, and took
             nothing.
     """
     hit = sum(in_flight(history, one.done) for one in injected if one.fault.unsent_max)

@@ -46,6 +46,7 @@ class SoakCampaign:
         count: int,
         chance: random.Random,
     ) -> None:
+        self.channel = channel
         self.history = History(seed=0, bounds=Bounds(send_window_seconds=0))
         self.owner = CampaignOwner(
             clients[0], self.history, channel, recipients(channel, first, count)

@@ -80,7 +80,7 @@ class CampaignChecks:
     def expect(self, campaign: SoakCampaign) -> None:
         """The campaign is made; what is accepted from now on may be its own."""
         self._under_way[campaign.campaign_id] = campaign
-        self._unanswered_before[campaign.campaign_id] = self.ledger.unanswered
+        self._unanswered_before[campaign.campaign_id] = self.ledger.unanswered[campaign.channel]
 
     async def settled(self, campaign: SoakCampaign) -> History:
         """Wait until a final campaign changes no more and all who look on were told all of it.
@@ -105,7 +105,8 @@ class CampaignChecks:
         history = campaign.history
         history.campaigns, history.messages = stored.campaigns, stored.messages
         history.attempts, history.changes = stored.attempts, stored.changes
-        unanswered = self.ledger.unanswered - self._unanswered_before.pop(campaign.campaign_id)
+        before = self._unanswered_before.pop(campaign.campaign_id)
+        unanswered = self.ledger.unanswered[campaign.channel] - before
         injected = self._disturbance.since(begun_time)
         history.faults = [one.done for one in injected]
         history.bounds = bounds_of(injected, history, unanswered)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import aiohttp
 
+from chaos.bounds import unanswered_calls
 from chaos.history import Acceptance
 from chaos.record.ledger import acceptance_of
 from outreach.local.sandbox_client import SandboxClient, SandboxRefused
@@ -14,8 +15,6 @@ from outreach.sending.attempt_token import TokenKey
 from outreach.vocabulary import Channel
 
 _LOOK_SECONDS = 2.0
-#: Totals of calls that the provider answered in a way that says nothing, and took nothing.
-_UNANSWERED = ("http_500_before_accept", "dropped_before_accept", "unavailable")
 
 
 class LedgerFollower:
@@ -23,7 +22,7 @@ class LedgerFollower:
 
     Attributes:
         accepted: how many there were.
-        unanswered: calls that took nothing and whose answer, if any, does not say so.
+        unanswered: of each channel the calls that took nothing and whose answer, if any, does not say so.
 
     Args:
         sandbox: whose ledger; it may be down for a while.
@@ -34,7 +33,8 @@ class LedgerFollower:
     def __init__(
         self, sandbox: SandboxClient, token_key: TokenKey, take: Callable[[Acceptance], None]
     ) -> None:
-        self.accepted = self.unanswered = 0
+        self.accepted = 0
+        self.unanswered = dict.fromkeys(Channel, 0)
         self._sandbox = sandbox
         self._token_key = token_key
         self._take = take
@@ -57,10 +57,10 @@ class LedgerFollower:
                 async for row in self._sandbox.ledger_emails(after=self._last_email):
                     self._last_email = row["number"]
                     self._hand_on(acceptance_of(Channel.EMAIL, row, self._token_key))
-                totals = await self._sandbox.ledger(), await self._sandbox.email_ledger()
+                sms, email = await self._sandbox.ledger(), await self._sandbox.email_ledger()
             except (aiohttp.ClientError, SandboxRefused, OSError, TimeoutError):
                 return False
-            self.unanswered = sum(int(t.get(name, 0)) for t in totals for name in _UNANSWERED)
+            self.unanswered = unanswered_calls(sms, email)
             return True
 
     def _hand_on(self, acceptance: Acceptance) -> None:

@@ -6,9 +6,11 @@ from collections import Counter
 
 import pytest
 
+from chaos.__main__ import main
 from chaos.faults import FAULTS
 from chaos.plan import Moment, make_plan
 from chaos.seeds import parse_seeds
+from chaos.summary import summary
 from services.sandbox.knobs import Knobs
 
 SEEDS = range(1, 201)
@@ -79,3 +81,17 @@ def test_a_death_in_the_code_is_armed_for_what_leads_there(point: str) -> None:
 def test_seeds_on_a_command_line() -> None:
     assert parse_seeds("7") == [7]
     assert parse_seeds("1,5,9-12") == [1, 5, 9, 10, 11, 12]
+
+
+def test_a_kind_that_is_none_is_told_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["chaos", "run", "1-9", "--kinds", "kill-nats,provider-429"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "no kind provider-429; `python -m chaos list` has all kinds" in capsys.readouterr().err
+
+
+def test_what_ran_nowhere_has_kept_nothing() -> None:
+    assert "nothing was checked" in summary([], broken=[1])
+    assert "nothing lost" not in summary([], broken=[1])
