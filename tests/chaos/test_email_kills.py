@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
 
 MESSAGES = 12_000
 # A sender that dies between writing down that a request begins and handing its last piece to the kernel leaves one
-# in doubt that never went out, as with SMS (test_kills.py); here that is up to a thousand messages. Seen once.
+# in doubt that never went out, as with SMS (test_kills.py); here that is up to a thousand messages. One was seen, on a
+# busy machine; that it came about so is not proved.
 IN_DOUBT_PER_KILL_MAX = 1_000
 # Requests take long enough to be hit in the air; what is accepted is told by events alone.
 KNOBS = EmailKnobs(
