@@ -14,8 +14,6 @@ from chaos.soak.checking import CampaignChecks
 from outreach.client import OutreachClient
 from outreach.vocabulary import Channel
 
-#: So much sending, at the lane's rate, is one campaign.
-CAMPAIGN_SECONDS = 30.0
 #: A lane sends faster than its rate, so that it makes up for campaigns' ends and for faults.
 PACE_SHARE = 2.5
 
@@ -26,19 +24,21 @@ class LaneTerms:
 
     Attributes:
         rate: messages a second over the whole soak.
+        campaign_seconds: so much sending, at that rate, is one campaign.
         end_monotonic_seconds: no campaign begins after it.
         seed: of watchers' restlessness.
     """
 
     channel: Channel
     rate: float
+    campaign_seconds: float
     end_monotonic_seconds: float
     seed: int
 
     @property
     def campaign_messages(self) -> int:
         """How many messages a campaign has."""
-        return max(1, round(self.rate * CAMPAIGN_SECONDS))
+        return max(1, round(self.rate * self.campaign_seconds))
 
 
 class Lane:
@@ -67,7 +67,9 @@ class Lane:
                 tasks.create_task(self._play(campaign, final))
                 await final.wait()
                 campaign = await following
-                await asyncio.sleep(begun + number * CAMPAIGN_SECONDS - time.monotonic())
+                await asyncio.sleep(
+                    begun + number * self._terms.campaign_seconds - time.monotonic()
+                )
                 if time.monotonic() >= self._terms.end_monotonic_seconds:
                     return
 

@@ -103,6 +103,7 @@ class Soak:
         terms = LaneTerms(
             channel=channel,
             rate=options.rate / len(Channel),
+            campaign_seconds=options.campaign_seconds,
             end_monotonic_seconds=self._begun + options.seconds,
             seed=options.seed,
         )
