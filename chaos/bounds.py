@@ -27,6 +27,7 @@ def bounds_of(
     injected: Sequence[tuple[Fault, FaultDone]],
     sms_totals: Mapping[str, Any],
     email_totals: Mapping[str, Any],
+    lag_seconds: float,
 ) -> Bounds:
     """The bounds of a run.
 
@@ -39,6 +40,7 @@ def bounds_of(
         injected: the faults.
         sms_totals: of the provider's ledger.
         email_totals: of that of emails.
+        lag_seconds: of the machine, as measured.
     """
     largest = largest_claim(history)
     hit = sum(
@@ -56,6 +58,7 @@ def bounds_of(
         sms_request_seconds=plan.sms_request_seconds,
         email_request_seconds=plan.email_request_seconds,
         hold_seconds=plan.hold_seconds,
+        lag_seconds=lag_seconds,
         unsent_unconfirmed_max=hit + by_provider,
         receipts_may_be_lost=any(fault.receipts_lost for fault, _ in injected),
         rss_bytes_max=dict.fromkeys(plan.topology.services, RSS_BYTES_MAX),

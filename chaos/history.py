@@ -278,6 +278,7 @@ class Bounds:
             is whole with the provider; its sender gives it up then.
         hold_seconds: how long a request may lie between its sender and the provider by a fault of the run
             (a stalled connection, a stopped process); 0 when no fault holds requests.
+        lag_seconds: so late the provider's double reads what has arrived, as measured in the run: the machine's doing.
         unsent_unconfirmed_max: messages that may end UNCONFIRMED though the provider took none: at most
             the calls that were in flight at the kills and cuts, and those that the provider is told to
             answer with an error or not at all without taking them.
@@ -292,6 +293,7 @@ class Bounds:
     sms_request_seconds: float = 0.0
     email_request_seconds: float = 0.0
     hold_seconds: float = 0.0
+    lag_seconds: float = 0.0
     unsent_unconfirmed_max: int = 0
     refusals_lost_max: int = 0
     receipts_may_be_lost: bool = False

@@ -23,6 +23,7 @@ from chaos.history_file import write_history
 from chaos.plan import CRASH, MESSAGES, Moment, Plan, make_plan
 from chaos.record.database import read_database
 from chaos.record.exports import export_once
+from chaos.record.lag import Lag
 from chaos.record.ledger import read_ledger
 from chaos.record.recorder import Recorder
 from chaos.record.settling import until_settled
@@ -100,6 +101,7 @@ class _Run:
         self._plan = plan
         self._moments = {moment: asyncio.Event() for moment in Moment}
         self._injected: list[tuple[Fault, FaultDone]] = []
+        self._lag = Lag()
         self.history = History(
             seed=plan.seed, bounds=Bounds(send_window_seconds=plan.send_window_seconds)
         )
@@ -107,7 +109,11 @@ class _Run:
     async def play(self) -> list[Violation]:
         """To the end; a violation of I1 when there is none."""
         hung = []
-        async with self._crowd() as crowd, self._recorder() as recorder:
+        async with (
+            self._crowd() as crowd,
+            self._recorder() as recorder,
+            self._lag.measured(crowd.sandbox),
+        ):
             faults_seconds = sum(planned.at_seconds for planned in self._plan.faults)
             limit_seconds = END_SECONDS_MAX + faults_seconds + 2 * self._plan.hold_seconds
             try:
@@ -245,7 +251,9 @@ class _Run:
             history.acceptances = await read_ledger(sandbox, stack.token_key)
             totals = await sandbox.ledger(), await sandbox.email_ledger()
         await read_database(stack.postgres_dsn, history)
-        history.bounds = bounds_of(self._plan, history, self._injected, *totals)
+        holding = [done for fault, done in self._injected if fault.hold_seconds]
+        lag_seconds = self._lag.seconds_max(holding)
+        history.bounds = bounds_of(self._plan, history, self._injected, *totals, lag_seconds)
 
 
 def _options(plan: Plan, data_dir: Path, break_name: str) -> ChaosOptions:

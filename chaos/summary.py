@@ -54,6 +54,7 @@ def outcome_of(result: RunResult, replay: str) -> Outcome:
     verdict = f"{len(violations)} VIOLATIONS" if violations else "ok"
     ends = "; ".join(_ends(result, channel) for channel in Channel)
     pace = f"{result.seconds:5.1f} s {messages / result.seconds:4.0f}/s"
+    pace += f"  lag {history.bounds.lag_seconds:3.1f} s"
     missed = tuple(one.kind for one in history.faults if one.details.endswith(NOT_REACHED))
     happened = tuple(one.kind for one in history.faults if not one.details.endswith(NOT_REACHED))
     kinds = ", ".join((*happened, *(f"({kind})" for kind in missed)))

@@ -166,4 +166,5 @@ def _allowed_seconds(bounds: Bounds, channel: Channel) -> float:
     """From a claim's beginning until what it permitted has arrived."""
     is_email = channel is Channel.EMAIL
     request_seconds = bounds.email_request_seconds if is_email else bounds.sms_request_seconds
-    return bounds.send_window_seconds + request_seconds + bounds.hold_seconds
+    held_seconds = bounds.hold_seconds + bounds.lag_seconds
+    return bounds.send_window_seconds + request_seconds + held_seconds
