@@ -102,6 +102,7 @@ class _Run:
         self._moments = {moment: asyncio.Event() for moment in Moment}
         self._injected: list[tuple[Fault, FaultDone]] = []
         self._lag = Lag()
+        self._limit = asyncio.timeout(None)
         self.history = History(
             seed=plan.seed, bounds=Bounds(send_window_seconds=plan.send_window_seconds)
         )
@@ -114,10 +115,9 @@ class _Run:
             self._recorder() as recorder,
             self._lag.measured(crowd.sandbox),
         ):
-            faults_seconds = sum(planned.at_seconds for planned in self._plan.faults)
-            limit_seconds = END_SECONDS_MAX + faults_seconds + 2 * self._plan.hold_seconds
             try:
-                async with asyncio.timeout(limit_seconds):
+                async with asyncio.timeout(None) as self._limit:
+                    self._has_time()
                     await self._play(crowd, recorder)
                 async with asyncio.timeout(SETTLE_SECONDS_MAX):
                     await self._settle(crowd, recorder)
@@ -125,6 +125,11 @@ class _Run:
                 hung.append(Violation("I1", await describe_hang(self._stack)))
         await self._read_the_end()
         return hung
+
+    def _has_time(self) -> None:
+        """From now on so long, or the run hangs. Faults take their time: it counts from the latest one's end."""
+        now_seconds = asyncio.get_running_loop().time()
+        self._limit.reschedule(now_seconds + END_SECONDS_MAX + 2 * self._plan.hold_seconds)
 
     @asynccontextmanager
     async def _recorder(self) -> AsyncIterator[Recorder]:
@@ -222,6 +227,7 @@ class _Run:
             begun_time = time.time()
             fault, crashes = planned.fault, len(self._stack.crashes)
             await fault.inject(self._stack)
+            self._has_time()
             missed = fault.kind.startswith(CRASH) and len(self._stack.crashes) == crashes
             done = FaultDone(
                 kind=fault.kind,
