@@ -41,7 +41,8 @@ from services.sender_email.suppressions import SuppressionPusher, SuppressionQue
 from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 from tests.campaign_double import TOKEN, CampaignDouble, Message
-from tests.sender_rig import TOKEN_KEY, free_port
+from tests.ports import free_port
+from tests.sender_rig import TOKEN_KEY
 from tests.waiting import eventually
 
 METADATA = (("authorization", f"Bearer {TOKEN}"),)
@@ -171,7 +172,7 @@ class EmailRig:
 
     async def becomes(self, **statuses: int) -> None:
         """Wait for the messages' statuses."""
-        await eventually(lambda: self.campaign.statuses() == statuses, 20, str(statuses))
+        await eventually(lambda: self.campaign.statuses() == statuses, 60, str(statuses))
 
     async def stored(self) -> int:
         """Messages in the inbox stream that are not acknowledged."""
@@ -188,7 +189,7 @@ class EmailRig:
         async def none() -> bool:
             return await self.stored() == 0
 
-        await eventually(none, 20, "all is acknowledged")
+        await eventually(none, 60, "all is acknowledged")
 
 
 async def _ensure(jetstream: JetStreamContext) -> None:

@@ -21,8 +21,9 @@ from services.sender_email.settings import SenderEmailSettings
 from tests.campaign_double import TOKEN
 from tests.email_campaign_double import EmailCampaignDouble
 from tests.integration.test_sandbox_process import sandbox_process
+from tests.ports import free_port
 from tests.sandbox_email_parts import asked
-from tests.sender_rig import TOKEN_KEY, Jobs, free_port
+from tests.sender_rig import TOKEN_KEY, Jobs
 from tests.waiting import eventually
 
 PUBLIC_URL = "https://mail.outreach.test"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,16 +22,11 @@ from outreach.vocabulary import Channel
 from services.sender_sms.app import serve
 from services.sender_sms.settings import SenderSmsSettings
 from tests.campaign_double import TOKEN, CampaignDouble
+from tests.ports import free_port
 from tests.twilio_double import TwilioDouble
 from tests.waiting import eventually
 
 TOKEN_KEY = "attempt-token-key-of-the-tests-0123456789"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def sender_settings(
@@ -113,7 +107,7 @@ class Jobs:
             return await self.left() == 0
 
         condition: Callable[[], Awaitable[bool]] = none
-        await eventually(condition, 10, "every job is acknowledged")
+        await eventually(condition, 60, "every job is acknowledged")
 
     async def ready(self) -> None:
         """Wait until the sender has set up the streams."""
@@ -122,7 +116,7 @@ class Jobs:
             exist: Callable[[], Awaitable[bool]] = partial(
                 _exists, connection.jetstream(), self._channel
             )
-            await eventually(exist, 10, "the sender made the consumers")
+            await eventually(exist, 60, "the sender made the consumers")
         finally:
             await connection.close()
 

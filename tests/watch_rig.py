@@ -262,7 +262,7 @@ async def watch_rig(
                     running.cancel()
     finally:
         with suppress(TimeoutError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await pool.close()
         pool.terminate()
 

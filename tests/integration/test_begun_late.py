@@ -295,7 +295,7 @@ def test_nothing_waits_in_the_process_when_it_begins(loop: Loop) -> None:
             )
             writer = StreamWriter(protocol, asyncio.get_running_loop())
             writing = asyncio.create_task(payload.write_with_length(writer, None))
-            await eventually(transport.get_write_buffer_size, 5, "it waits")
+            await eventually(transport.get_write_buffer_size, 60, "it waits")
             reading = asyncio.create_task(asyncio.to_thread(_read_all, server))
             await writing
             transport.close()

@@ -199,7 +199,7 @@ async def test_the_worker_ends_with_its_standard_input() -> None:
     )
     assert process.stdin is not None
     process.stdin.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await process.wait() == 1
 
 
@@ -212,7 +212,7 @@ async def test_a_broken_worker_says_where_and_shows_no_data() -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, err = await process.communicate(b"\x01\x00\x00\x00\x08[secret]")
     assert process.returncode == 1
     assert b"JSONDecodeError in frames.py" in out

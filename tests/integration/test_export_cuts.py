@@ -229,7 +229,7 @@ async def test_a_reader_that_stands_still_holds_no_snapshot_and_is_cut_off(rig: 
     async def cut_off() -> bool:
         return not rig.servicer._open
 
-    await eventually(cut_off, 20)
+    await eventually(cut_off, 60)
     assert (await _ended(call)).reason == "EXPORT_READER_TOO_SLOW"
     assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -267,7 +267,7 @@ async def test_a_server_that_stops_lets_exports_end_and_then_ends_them(rig: Expo
     while (response := await call.read()) is not grpc.aio.EOF:
         last = response
     assert last.HasField("end")
-    await asyncio.wait_for(ending, 10)
+    await asyncio.wait_for(ending, 60)
 
     rig.servicer._draining = False
     call = rig.stub.ExportMessages(

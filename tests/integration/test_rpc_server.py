@@ -289,7 +289,7 @@ async def test_a_client_that_goes_away_cancels_its_handler(rig: Rig) -> None:
     await call.read()
     await entered.wait()
     call.cancel()
-    await asyncio.wait_for(cancelled.wait(), 5)
+    await asyncio.wait_for(cancelled.wait(), 60)
 
 
 async def test_draining_turns_health_off_and_ends_streams() -> None:
@@ -310,7 +310,7 @@ async def test_draining_turns_health_off_and_ends_streams() -> None:
         )
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert (await stream).reason == "SERVER_DRAINING"
-        await asyncio.wait_for(drained, 5)
+        await asyncio.wait_for(drained, 60)
 
 
 async def test_health_follows_what_the_service_says(rig: Rig) -> None:
@@ -343,6 +343,6 @@ async def test_a_slow_line_has_time_to_connect() -> None:
     async with _rig() as rig, CuttableRelay.to(f"127.0.0.1:{rig.port}", first_seconds=2) as relay:
         channel = create_channel(relay.address)
         try:
-            await asyncio.wait_for(channel.channel_ready(), 15)
+            await asyncio.wait_for(channel.channel_ready(), 60)
         finally:
             await channel.close()

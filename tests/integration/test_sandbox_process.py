@@ -44,7 +44,7 @@ async def sandbox_process(directory: Path, **environment: str) -> AsyncIterator[
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        await eventually(lambda: ready.exists() or process.returncode is not None, 30)
+        await eventually(lambda: ready.exists() or process.returncode is not None, 60)
         yield _Process(process, json.loads(ready.read_text())["port"])
     finally:
         if process.returncode is None:
@@ -108,7 +108,7 @@ async def test_a_kill_loses_nothing_and_callbacks_go_on(tmp_path: Path) -> None:
                     if one.form["MessageStatus"] == "delivered"
                 }
 
-            await eventually(told, 20)
+            await eventually(told, 60)
 
 
 async def test_set_knobs_outlive_a_restart_until_other_ones_are_given(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ async def test_the_first_log_line_says_where_and_sigterm_ends_it(tmp_path: Path)
             async with session.get(f"{sandbox.url}/healthz") as answer:
                 assert answer.status == 200
             sandbox.process.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(sandbox.process.wait(), 10) == 0
+            assert await asyncio.wait_for(sandbox.process.wait(), 60) == 0
 
 
 async def test_a_wrong_setting_is_named(tmp_path: Path) -> None:

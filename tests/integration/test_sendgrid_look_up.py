@@ -14,7 +14,7 @@ from outreach.sending.outcomes import AttemptOutcome
 from outreach.sending.transport import HttpTransport
 from outreach.vocabulary import Outcome
 from services.sender_email.look_up import LookUp
-from tests.sender_rig import free_port
+from tests.ports import free_port
 
 OURS = "ours"
 ANOTHERS = "anothers"
