@@ -57,7 +57,7 @@ class Tenant:
     async def call(self, method: Any, request: Any) -> Any:
         """The answer, or the OutreachError that the status carries."""
         try:
-            return await method(request, metadata=self.metadata, timeout=30)
+            return await method(request, metadata=self.metadata, timeout=120)
         except grpc.aio.AioRpcError as error:
             raise from_status(error) from error
 

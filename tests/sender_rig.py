@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 import nats
+import pytest
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from pydantic import SecretStr
@@ -18,6 +19,7 @@ from pydantic import SecretStr
 from outreach.jetstream.jobs import Job, JobKind
 from outreach.jetstream.stops import Stop
 from outreach.jetstream.topology import job_subject, stops_subject
+from outreach.sending import opt_outs
 from outreach.vocabulary import Channel
 from services.sender_sms.app import serve
 from services.sender_sms.settings import SenderSmsSettings
@@ -42,7 +44,9 @@ def sender_settings(
         "sender_sms_http_port": port,
         "sender_sms_webhook_url": f"http://127.0.0.1:{port}/hooks",
         "twilio_api_url": twilio,
-        "sender_drain_seconds_max": 8.0,
+        # Longer than a test holds anything.
+        "sender_sms_request_seconds_max": 120.0,
+        "sender_drain_seconds_max": 30.0,
         **changes,
     }
     return SenderSmsSettings.model_validate(values)
@@ -139,6 +143,14 @@ class Jobs:
             await connection.close()
 
 
+@asynccontextmanager
+async def commits_waited_for(seconds_max: float = 60.0) -> AsyncIterator[None]:
+    """So long an answered opt-out waits for its commit, before it is stored as well: what a busy machine takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opt_outs, "COMMIT_SECONDS_MAX", seconds_max)
+        yield
+
+
 @dataclass
 class Rig:
     campaign: CampaignDouble
@@ -165,7 +177,11 @@ async def sender_rig(
     """A running sender; at the end it is drained."""
     campaign = campaign or CampaignDouble()
     twilio = TwilioDouble()
-    async with campaign.serving() as campaign_address, twilio.serving() as twilio_url:
+    async with (
+        commits_waited_for(),
+        campaign.serving() as campaign_address,
+        twilio.serving() as twilio_url,
+    ):
         settings = sender_settings(
             nats_url=nats_url,
             campaign=campaign_address,

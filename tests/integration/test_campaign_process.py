@@ -55,7 +55,7 @@ async def _state(channel: grpc.aio.Channel) -> str:
     """What health says, or why nobody answers."""
     stub: Any = health_pb2_grpc.HealthStub(channel)
     try:
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
     except grpc.aio.AioRpcError as error:
         return error.code().name
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
@@ -155,7 +155,7 @@ async def test_it_sets_up_the_organisation_that_the_settings_name(database_dsn: 
                 request = campaign_pb2.CreateCampaignRequest(
                     campaign=campaign_pb2.Campaign(name="A", channel=channel_pb2.CHANNEL_SMS)
                 )
-                created = await stub.CreateCampaign(request, metadata=bearer(API_KEY), timeout=10)
+                created = await stub.CreateCampaign(request, metadata=bearer(API_KEY), timeout=60)
                 assert created.id
             finally:
                 await channel.close()
@@ -191,7 +191,7 @@ async def test_it_outlives_its_database_and_says_so() -> None:
         stub: Any = campaign_pb2_grpc.CampaignServiceStub(channel)
         request = campaign_pb2.ListCampaignsRequest()
         try:
-            await stub.ListCampaigns(request, metadata=bearer(API_KEY), timeout=20)
+            await stub.ListCampaigns(request, metadata=bearer(API_KEY), timeout=60)
         except grpc.aio.AioRpcError as error:
             return from_status(error).reason
         return "OK"

@@ -42,7 +42,7 @@ async def address(api: ScriptedApi) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def client(address: str) -> AsyncIterator[OutreachClient]:
-    timeouts = Timeouts(retry_seconds_max=5.0, call_seconds=5.0)
+    timeouts = Timeouts(retry_seconds_max=60.0, call_seconds=60.0)
     async with OutreachClient(address, API_KEY, timeouts=timeouts) as client:
         yield client
 

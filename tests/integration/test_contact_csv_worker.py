@@ -50,12 +50,17 @@ async def consume(source: AsyncIterator[bytes], *, timeout_seconds: float = 60.0
 
 
 def workers() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE
-        and "services.campaign.contacts.worker" in child.cmdline()
-    ]
+    return [child for child in psutil.Process().children(recursive=True) if _is_worker(child)]
+
+
+def _is_worker(child: psutil.Process) -> bool:
+    try:
+        return (
+            child.status() != psutil.STATUS_ZOMBIE
+            and "services.campaign.contacts.worker" in child.cmdline()
+        )
+    except psutil.NoSuchProcess:  # PostgreSQL's own processes come and go
+        return False
 
 
 @pytest.fixture(autouse=True)

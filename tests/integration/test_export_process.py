@@ -66,7 +66,7 @@ async def test_it_waits_for_its_role_serves_and_ends_on_sigterm(database_dsn: st
         assert not await serving(address, timeout_seconds=1)
         # What a start of the campaign service does.
         await ensure_export_role(owner, None)
-        await eventually(lambda: serving(address, timeout_seconds=1), 60)
+        await eventually(lambda: serving(address, timeout_seconds=10), 60)
         _, api_key = await add_organisation(owner)
         async with OutreachClient("127.0.0.1:9", api_key, export_address=address) as client:
             assert await whole(client.export_campaigns(columns=["id"])) == b"id\r\n"

@@ -210,18 +210,19 @@ async def test_throttled_waits_for_the_reset_and_is_tried_again_in_the_same_atte
 async def test_throttled_beyond_the_window_is_handed_back_and_claimed_later(
     nats_url: str, tmp_path: Path
 ) -> None:
-    campaign = EmailCampaignDouble(window_seconds=1)
+    campaign = EmailCampaignDouble(window_seconds=5)
     async with sender_email_rig(
         nats_url,
         tmp_path,
         campaign=campaign,
-        knobs={"http_429_share": 1.0, "http_429_reset_seconds": 3},
+        knobs={"http_429_share": 1.0, "http_429_reset_seconds": 9},
     ) as rig:
         await rig.send(COUNT)
         handed_back = [(1, Outcome.HANDED_BACK)]
         await eventually(lambda: campaign.messages[1].outcomes == handed_back, 60, "handed back")
         await rig.settled({"QUEUED": COUNT})
         assert (await rig.sandbox.totals())["requests_refused"] == {"http_429": 1}
+        campaign.window_seconds = 300
         await rig.dispatch()
         await eventually(lambda: campaign.statuses() == {"SENT": COUNT}, 60, "sent")
         assert campaign.messages[1].outcomes == [*handed_back, (2, Outcome.ACCEPTED)]

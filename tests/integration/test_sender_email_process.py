@@ -52,7 +52,7 @@ class Sender:
 async def peers(
     nats_url: str, directory: Path, **knobs: object
 ) -> AsyncIterator[tuple[Sender, SandboxClient, Jobs]]:
-    campaign = EmailCampaignDouble(window_seconds=20)
+    campaign = EmailCampaignDouble()
     async with (
         campaign.serving() as address,
         sandbox_client(directory / "sandbox", **knobs) as sandbox,
@@ -70,6 +70,8 @@ async def peers(
                 "OUTREACH_SENDER_EMAIL_PUBLIC_URL": PUBLIC_URL,
                 "OUTREACH_SENDER_EMAIL_CONCURRENCY_START": "2",
                 "OUTREACH_SENDER_EMAIL_CONCURRENCY_MAX": "2",
+                "OUTREACH_SENDER_EMAIL_REQUEST_SECONDS_MAX": "300",
+                "OUTREACH_SENDER_DRAIN_SECONDS_MAX": "120",
             },
         )
         jobs = Jobs(nats_url, campaign.organisation_id, campaign.campaign_id, Channel.EMAIL)
@@ -100,7 +102,7 @@ async def _publish(jobs: Jobs, count: int) -> None:
 async def test_after_a_kill_nobody_receives_two_and_nobody_is_missed(
     nats_url: str, tmp_path: Path
 ) -> None:
-    async with peers(nats_url, tmp_path, latency_ms=3_000) as (sender, sandbox, jobs):
+    async with peers(nats_url, tmp_path, latency_ms=12_000) as (sender, sandbox, jobs):
         campaign = sender.campaign
         process = await sender.start()
         campaign.add(4_000)
@@ -174,7 +176,7 @@ async def test_a_kill_under_the_body_leaves_nobody_in_doubt(nats_url: str, tmp_p
 async def test_sigterm_finishes_the_requests_under_way_and_hands_back_the_rest(
     nats_url: str, tmp_path: Path
 ) -> None:
-    async with peers(nats_url, tmp_path, latency_ms=2_000) as (sender, sandbox, jobs):
+    async with peers(nats_url, tmp_path, latency_ms=8_000) as (sender, sandbox, jobs):
         campaign = sender.campaign
         process = await sender.start()
         campaign.add(4_000)

@@ -104,7 +104,7 @@ async def test_what_may_have_gone_out_is_unknown_and_never_sent_again(
     nats_url: str, tmp_path: Path, reply: Reply
 ) -> None:
     message, creates = await _one(
-        nats_url, tmp_path, lambda fields, tries: reply, sender_sms_request_seconds_max=1.0
+        nats_url, tmp_path, lambda fields, tries: reply, sender_sms_request_seconds_max=4.0
     )
     assert message.outcomes == [(1, Outcome.UNKNOWN)]
     assert creates == 1
@@ -142,6 +142,7 @@ async def test_throttled_until_the_window_ends_is_handed_back(
         handed_back = (1, Outcome.HANDED_BACK)
         await eventually(lambda: handed_back in campaign.messages[1].outcomes, 60, "handed back")
         rig.twilio.script = lambda fields, tries: Reply()
+        campaign.window_seconds = 300
         await rig.jobs.publish(1, 1)
         await eventually(lambda: campaign.statuses() == {"SENT": 1}, 60, "sent by a later attempt")
         assert campaign.messages[1].attempt > 1
@@ -160,7 +161,7 @@ async def test_nobody_listens_at_the_provider_hands_back(nats_url: str, tmp_path
 async def test_a_claim_whose_window_ended_in_the_queue_is_handed_back(
     nats_url: str, tmp_path: Path
 ) -> None:
-    campaign = CampaignDouble(window_seconds=1)
+    campaign = CampaignDouble(window_seconds=5)
     async with sender_rig(
         nats_url,
         tmp_path,
@@ -174,9 +175,9 @@ async def test_a_claim_whose_window_ended_in_the_queue_is_handed_back(
         claimed = campaign.messages[2].claim_time
         assert claimed is not None
         await eventually(
-            lambda: (datetime.now(UTC) - claimed).total_seconds() > 1.2, 60, "the window is over"
+            lambda: (datetime.now(UTC) - claimed).total_seconds() > 5.2, 60, "the window is over"
         )
-        campaign.window_seconds = 10
+        campaign.window_seconds = 300
         rig.twilio.hold.set()
         await eventually(lambda: campaign.messages[1].status == "SENT", 60, "what had begun")
         await eventually(lambda: campaign.messages[3].outcomes, 60, "the last one's outcome")
@@ -372,7 +373,9 @@ async def test_while_twilio_answers_nothing_it_is_not_asked_for_the_rest(
 
 async def test_sends_that_take_long_hold_up_no_look_up(nats_url: str, tmp_path: Path) -> None:
     """One organisation's jobs, each waiting for room to claim more, do not take every turn."""
-    async with sender_rig(nats_url, tmp_path, sender_sms_concurrency_start=1) as rig:
+    async with sender_rig(
+        nats_url, tmp_path, sender_sms_concurrency_start=1, sender_sms_request_seconds_max=300.0
+    ) as rig:
         campaign, twilio = rig.campaign, rig.twilio
         await rig.send(1)
         await eventually(lambda: campaign.statuses() == {"SENT": 1}, 60, "sent")
@@ -392,7 +395,7 @@ async def test_sends_that_take_long_hold_up_no_look_up(nats_url: str, tmp_path: 
 
 async def test_look_ups_that_take_long_hold_up_no_send(nats_url: str, tmp_path: Path) -> None:
     """They are published anew every second, and the provider may be slow to tell of thousands."""
-    async with sender_rig(nats_url, tmp_path) as rig:
+    async with sender_rig(nats_url, tmp_path, sender_sms_request_seconds_max=300.0) as rig:
         campaign, twilio = rig.campaign, rig.twilio
         twilio.script = lambda fields, tries: Reply(500)
         await rig.send(1)

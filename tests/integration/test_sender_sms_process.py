@@ -73,6 +73,9 @@ async def peers(nats_url: str, journal_dir: Path) -> AsyncIterator[tuple[Sender,
                 "OUTREACH_ATTEMPT_TOKEN_KEY": TOKEN_KEY,
                 "OUTREACH_SENDER_JOURNAL_DIR": str(journal_dir),
                 "OUTREACH_TWILIO_API_URL": url,
+                # Longer than a test: what is held ends when the test says so.
+                "OUTREACH_SENDER_SMS_REQUEST_SECONDS_MAX": "300",
+                "OUTREACH_SENDER_DRAIN_SECONDS_MAX": "120",
             },
         )
         try:
@@ -146,7 +149,7 @@ async def test_a_sender_that_was_paused_begins_nothing_after_its_windows(
     """Stopped with claims in hand, as by a debugger or a suspended machine, and let go much later."""
     async with peers(nats_url, tmp_path) as (sender, jobs):
         campaign, twilio = sender.campaign, sender.twilio
-        campaign.window_seconds = 3
+        campaign.window_seconds = 6
         process = await sender.start()
         campaign.add(200)
         twilio.hold = asyncio.Event()
@@ -160,6 +163,7 @@ async def test_a_sender_that_was_paused_begins_nothing_after_its_windows(
         await eventually(lambda: len(twilio.accepted) == 32, 60, "what had begun is accepted")
         begun = {to for to, _ in twilio.accepted}
         await eventually(lambda: time.monotonic() > over, 60, "the windows are over")
+        campaign.window_seconds = 300
         process.send_signal(signal.SIGCONT)
         await jobs.publish(1, 200)
         await eventually(lambda: campaign.statuses() == {"SENT": 200}, 60, "all is sent")
@@ -263,9 +267,12 @@ async def test_sigterm_without_a_campaign_service_ends_in_time_and_keeps_the_jou
         campaign.add(10)
         await jobs.publish(1, 10)
         await eventually(lambda: len(twilio.accepted) == 10, 60, "created")
+        (journal,) = tmp_path.glob("*.journal")
+        await eventually(
+            lambda: not read_journal(journal.read_bytes()).begun, 60, "all reports are journaled"
+        )
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 60) == 0
-        (journal,) = tmp_path.glob("*.journal")
         assert len(read_journal(journal.read_bytes()).batches) >= 1
         campaign.acknowledge.set()
         await sender.start()

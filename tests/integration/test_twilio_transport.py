@@ -81,7 +81,7 @@ def serve() -> Iterator[Callable[[int], Server]]:
 @pytest.fixture
 async def transport(serve: Callable[[int], Server]) -> AsyncIterator[TwilioTransport]:
     """Closed before the servers, whose threads wait for the end of their connections."""
-    transport = TwilioTransport(connections_max=4, request_seconds_max=5.0)
+    transport = TwilioTransport(connections_max=4, request_seconds_max=60.0)
     yield transport
     await transport.close()
 

@@ -17,7 +17,7 @@ from twilio.request_validator import RequestValidator
 from outreach.internal.v1 import delivery_pb2
 from outreach.local.embedded import EmbeddedNats
 from outreach.sending.attempt_token import TokenKey
-from tests.sender_rig import TOKEN_KEY, Rig, sender_rig
+from tests.sender_rig import TOKEN_KEY, Rig, commits_waited_for, sender_rig
 from tests.waiting import eventually
 
 FORM = "application/x-www-form-urlencoded"
@@ -239,7 +239,8 @@ async def test_while_commits_take_long_a_reply_is_stored_and_answered(
 ) -> None:
     rig.campaign.acknowledge.clear()
     caller = Caller(rig)
-    assert await caller.post(caller.inbound_path(), reply("STOP")) == 204
+    async with commits_waited_for(1.0):
+        assert await caller.post(caller.inbound_path(), reply("STOP")) == 204
     assert await _stored(nats_url) == 1
     rig.campaign.acknowledge.set()
     await eventually(lambda: len(rig.campaign.opt_outs) == 2, 60, "both ways; harmless")
@@ -255,7 +256,8 @@ async def test_a_reply_needs_one_of_nats_and_the_campaign_service(tmp_path: Path
         assert await caller.post(caller.inbound_path(), reply("STOP", "SM1")) == 204
         assert len(rig.campaign.opt_outs) == 1, "its commit needs no NATS"
         rig.campaign.acknowledge.clear()
-        assert await caller.post(caller.inbound_path(), reply("STOP", "SM2")) == 503
+        async with commits_waited_for(1.0):
+            assert await caller.post(caller.inbound_path(), reply("STOP", "SM2")) == 503
         rig.campaign.acknowledge.set()
 
 
