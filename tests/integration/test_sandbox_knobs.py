@@ -86,7 +86,7 @@ async def test_rejected_codes_hold_for_every_try() -> None:
 async def test_error_answers_hit_the_first_try_only(
     knob: str, status: int, code: int, counted: str, accepted: int
 ) -> None:
-    async with sandbox_bench(**{knob: 1}) as bench:
+    async with sandbox_bench(**dict[str, Any]({knob: 1})) as bench:
         with pytest.raises(TwilioRestException) as refused:
             await bench.send(TO, "a")
         assert (refused.value.status, refused.value.code) == (status, code)
@@ -107,7 +107,7 @@ async def test_error_answers_hit_the_first_try_only(
     ],
 )
 async def test_dropped_connections(knob: str, counted: str, accepted: int) -> None:
-    async with sandbox_bench(**{knob: 1}) as bench:
+    async with sandbox_bench(**dict[str, Any]({knob: 1})) as bench:
         with pytest.raises(aiohttp.ClientConnectionError):
             await bench.send(TO, "a")
         ledger = await bench.ledger()
