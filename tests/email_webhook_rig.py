@@ -172,7 +172,7 @@ class EmailRig:
 
     async def becomes(self, **statuses: int) -> None:
         """Wait for the messages' statuses."""
-        await eventually(lambda: self.campaign.statuses() == statuses, 60, str(statuses))
+        await eventually(lambda: self.campaign.statuses() == statuses, 240, str(statuses))
 
     async def stored(self) -> int:
         """Messages in the inbox stream that are not acknowledged."""
@@ -189,7 +189,7 @@ class EmailRig:
         async def none() -> bool:
             return await self.stored() == 0
 
-        await eventually(none, 60, "all is acknowledged")
+        await eventually(none, 240, "all is acknowledged")
 
 
 async def _ensure(jetstream: JetStreamContext) -> None:

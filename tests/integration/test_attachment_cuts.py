@@ -192,7 +192,7 @@ async def test_memory_stays_flat(database_dsn: str, tmp_path: Path) -> None:
     )
     try:
         address = f"127.0.0.1:{port}"
-        await eventually(lambda: serving(address, timeout_seconds=10.0), 60.0, what="it serves")
+        await eventually(lambda: serving(address, timeout_seconds=10.0), 240.0, what="it serves")
         connection = await asyncpg.connect(database_dsn)
         await connection.execute(
             "INSERT INTO provider_account (organisation_id, channel, settings, secret)"

@@ -65,7 +65,7 @@ async def _until(channel: grpc.aio.Channel, state: str) -> None:
     async def is_so() -> bool:
         return await _state(channel) == state
 
-    await eventually(is_so, 60, state)
+    await eventually(is_so, 240, state)
 
 
 async def test_it_starts_with_four_settings_and_no_nats_and_ends_on_sigterm(
@@ -88,7 +88,7 @@ async def test_it_starts_with_four_settings_and_no_nats_and_ends_on_sigterm(
             finally:
                 await channel.close()
         process.send_signal(signal.SIGTERM)
-        _, logs = await asyncio.wait_for(process.communicate(), 60)
+        _, logs = await asyncio.wait_for(process.communicate(), 240)
         assert process.returncode == 0, logs.decode()
         assert SECRET_KEY.encode() not in logs
 
@@ -114,7 +114,7 @@ async def test_a_part_that_ends_by_itself_ends_the_process(database_dsn: str) ->
         "CAMPAIGN_INTERNAL_PORT": str(free_port()),
     }
     async with _process(settings, ("-c", _DISPATCHER_THAT_ENDS)) as process:
-        _, logs = await asyncio.wait_for(process.communicate(), 60)
+        _, logs = await asyncio.wait_for(process.communicate(), 240)
     assert process.returncode == 1, logs.decode()
     assert b'"task": "dispatcher"' in logs
     assert b"background_task_ended" in logs
@@ -209,7 +209,7 @@ async def test_it_outlives_its_database_and_says_so() -> None:
                 assert await listed() == "OK"
                 assert process.returncode is None
                 process.send_signal(signal.SIGTERM)
-                _, logs = await asyncio.wait_for(process.communicate(), 60)
+                _, logs = await asyncio.wait_for(process.communicate(), 240)
                 assert process.returncode == 0, logs.decode()
     finally:
         await channel.close()
@@ -229,7 +229,7 @@ async def test_wrong_settings_are_named_and_not_shown(changes: dict[str, str], n
     if changes:
         settings["POSTGRES_DSN"] = "postgres://x"
     async with _process({**settings, **changes}) as process:
-        _, output = await asyncio.wait_for(process.communicate(), 60)
+        _, output = await asyncio.wait_for(process.communicate(), 240)
         assert process.returncode == 2
         assert named in output.decode()
         assert "short secret" not in output.decode()

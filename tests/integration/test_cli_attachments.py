@@ -261,7 +261,7 @@ async def test_at_a_terminal_there_is_a_bar(api: ScriptedApi, cli: Cli, paths: l
         return process.returncode is not None
 
     try:
-        await eventually(ended, 60.0, what="the command ends")
+        await eventually(ended, 240.0, what="the command ends")
         ended()
     finally:
         os.close(master)

@@ -135,7 +135,7 @@ async def test_at_a_terminal_it_is_asked(
     os.write(master, f"{answer}\n".encode())
     shown = b""
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while not shown.count(b"[y/N]") or process.returncode is None:
                 try:
                     shown += await asyncio.to_thread(os.read, master, 65_536)

@@ -43,7 +43,7 @@ async def campaign_service(dsn: str, port: int) -> AsyncIterator[psutil.Process]
     try:
         await eventually(
             lambda: serving(f"127.0.0.1:{port}", timeout_seconds=10.0),
-            timeout_seconds=60.0,
+            timeout_seconds=240.0,
             what="the service serves",
         )
         yield psutil.Process(process.pid)

@@ -62,17 +62,17 @@ async def test_it_waits_for_its_role_serves_and_ends_on_sigterm(database_dsn: st
                 )
             )
 
-        await eventually(has_asked, 60)
+        await eventually(has_asked, 240)
         assert not await serving(address, timeout_seconds=1)
         # What a start of the campaign service does.
         await ensure_export_role(owner, None)
-        await eventually(lambda: serving(address, timeout_seconds=10), 60)
+        await eventually(lambda: serving(address, timeout_seconds=10), 240)
         _, api_key = await add_organisation(owner)
         async with OutreachClient("127.0.0.1:9", api_key, export_address=address) as client:
             assert await whole(client.export_campaigns(columns=["id"])) == b"id\r\n"
         assert "outreach.v1.ExportService" in await _reflected(address)
         process.send_signal(signal.SIGTERM)
-        out, err = await asyncio.wait_for(process.communicate(), 60)
+        out, err = await asyncio.wait_for(process.communicate(), 240)
         assert process.returncode == 0, err.decode()
         assert ROLE_PASSWORD.encode() not in out + err
     await owner.close()

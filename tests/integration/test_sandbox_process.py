@@ -44,7 +44,7 @@ async def sandbox_process(directory: Path, **environment: str) -> AsyncIterator[
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        await eventually(lambda: ready.exists() or process.returncode is not None, 60)
+        await eventually(lambda: ready.exists() or process.returncode is not None, 240)
         yield _Process(process, json.loads(ready.read_text())["port"])
     finally:
         if process.returncode is None:
@@ -113,7 +113,7 @@ async def test_a_kill_loses_nothing_and_callbacks_go_on(tmp_path: Path) -> None:
                     if one.form["MessageStatus"] == "delivered"
                 }
 
-            await eventually(told, 60)
+            await eventually(told, 240)
 
 
 async def test_set_knobs_outlive_a_restart_until_other_ones_are_given(tmp_path: Path) -> None:

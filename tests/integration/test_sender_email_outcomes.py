@@ -96,7 +96,7 @@ async def test_when_nobody_is_accepted_and_nothing_named_the_campaign_fails(
 ) -> None:
     async with sender_email_rig(nats_url, tmp_path, knobs={"rejected_unnamed_share": 1.0}) as rig:
         await rig.send(COUNT)
-        await eventually(lambda: rig.campaign.failures, 60, "the campaign's failure")
+        await eventually(lambda: rig.campaign.failures, 240, "the campaign's failure")
         await eventually(lambda: "SENDING" not in rig.campaign.statuses(), 60, "handed back")
         (failure,) = rig.campaign.failures
         assert FailureReason(failure.failure_reason) is FailureReason.CONTENT_REJECTED
@@ -121,7 +121,7 @@ async def test_a_content_too_large_for_anybody_fails_the_campaign(
         nats_url, tmp_path, campaign=campaign, knobs={"request_bytes_max": 8_000}
     ) as rig:
         await rig.send(40)
-        await eventually(lambda: campaign.failures, 60, "the campaign's failure")
+        await eventually(lambda: campaign.failures, 240, "the campaign's failure")
         await rig.settled({"QUEUED": 40})
         (failure,) = campaign.failures
         assert FailureReason(failure.failure_reason) is FailureReason.CONTENT_REJECTED
@@ -156,7 +156,7 @@ async def test_a_refused_account_fails_the_campaign_and_sends_no_more(
             campaign.sender = "nobody"  # a 400 that names `from.email`
     async with sender_email_rig(nats_url, tmp_path, campaign=campaign, knobs=knobs) as rig:
         await rig.send(3_000)
-        await eventually(lambda: campaign.failures, 60, "the campaign's failure")
+        await eventually(lambda: campaign.failures, 240, "the campaign's failure")
         await rig.settled({"QUEUED": 3_000})
         (failure,) = campaign.failures
         assert FailureReason(failure.failure_reason) is reason
@@ -176,7 +176,7 @@ async def test_a_key_that_was_replaced_meanwhile_fails_nothing(
         await eventually(lambda: campaign.account_checks, 60, "the former key is known")
         campaign.api_key = key
         await rig.send(3_000)
-        await eventually(lambda: campaign.messages[3_000].outcomes, 60, "the last ones' outcome")
+        await eventually(lambda: campaign.messages[3_000].outcomes, 240, "the last ones' outcome")
         await rig.dispatch()
         await rig.settled({"SENT": 3_000})
         assert campaign.failures == []
@@ -190,7 +190,7 @@ async def test_a_key_that_is_still_refused_when_asked_for_anew_fails_the_campaig
     campaign.api_key = "SG.another"
     async with sender_email_rig(nats_url, tmp_path, campaign=campaign) as rig:
         await rig.send(3_000)
-        await eventually(lambda: campaign.failures, 60, "the campaign's failure")
+        await eventually(lambda: campaign.failures, 240, "the campaign's failure")
         await rig.settled({"QUEUED": 3_000})
         assert len(campaign.failures) == 1
 
@@ -224,7 +224,7 @@ async def test_throttled_beyond_the_window_is_handed_back_and_claimed_later(
         assert (await rig.sandbox.totals())["requests_refused"] == {"http_429": 1}
         campaign.window_seconds = 300
         await rig.dispatch()
-        await eventually(lambda: campaign.statuses() == {"SENT": COUNT}, 60, "sent")
+        await eventually(lambda: campaign.statuses() == {"SENT": COUNT}, 240, "sent")
         assert campaign.messages[1].outcomes == [*handed_back, (2, Outcome.ACCEPTED)]
         assert campaign.claims == 2, "none for a lane that had to wait"
         assert (await rig.sandbox.totals())["requests_refused"] == {"http_429": 1}

@@ -38,7 +38,7 @@ class Sender:
             env={**os.environ, **self.environment, **changes},
         )
         self.running.append(process)
-        await eventually(lambda: len(self.campaign.instances) > streams, 60, "its stream")
+        await eventually(lambda: len(self.campaign.instances) > streams, 240, "its stream")
         return process
 
     async def end(self) -> None:
@@ -107,9 +107,9 @@ async def test_after_a_kill_nobody_receives_two_and_nobody_is_missed(
         process = await sender.start()
         campaign.add(4_000)
         await _publish(jobs, 4_000)
-        await eventually(lambda: _begun(tmp_path) == 2_000, 60, "two requests under way")
+        await eventually(lambda: _begun(tmp_path) == 2_000, 240, "two requests under way")
         await eventually(
-            lambda: campaign.statuses().get("SENDING", 0) > 2_000, 60, "more is claimed"
+            lambda: campaign.statuses().get("SENDING", 0) > 2_000, 240, "more is claimed"
         )
         await _kill(process)
         await sandbox.set(latency_ms=0)
@@ -117,18 +117,20 @@ async def test_after_a_kill_nobody_receives_two_and_nobody_is_missed(
         await eventually(lambda: campaign.ended, 60, "the dead sender's journal is adopted")
         await _publish(jobs, 4_000)
         await eventually(
-            lambda: campaign.statuses() == {"UNKNOWN": 2_000, "SENT": 2_000}, 60, "the rest is sent"
+            lambda: campaign.statuses() == {"UNKNOWN": 2_000, "SENT": 2_000},
+            240,
+            "the rest is sent",
         )
 
         async def all_taken() -> bool:
             return bool((await sandbox.totals())["accepted"] == 4_000)
 
-        await eventually(all_taken, 60, "what was under way was taken")
+        await eventually(all_taken, 240, "what was under way was taken")
         unknown = [n for n, message in campaign.messages.items() if message.status == "UNKNOWN"]
         campaign.unknown_due = [unknown_attempt(campaign, number) for number in unknown]
         await jobs.publish(1, 1, kind="look_up")
         await eventually(
-            lambda: campaign.statuses() == {"DELIVERED": 2_000, "SENT": 2_000}, 60, "looked up"
+            lambda: campaign.statuses() == {"DELIVERED": 2_000, "SENT": 2_000}, 240, "looked up"
         )
         totals = await sandbox.totals()
         assert totals["distinct_recipients"] == totals["accepted"] == 4_000
@@ -166,10 +168,10 @@ async def test_a_kill_under_the_body_leaves_nobody_in_doubt(nats_url: str, tmp_p
         await sender.start()
         # the job itself may come back right after, and send them
         back = ({"QUEUED": 1_000}, {"SENT": 1_000})
-        await eventually(lambda: campaign.statuses() in back, 60, "handed back")
+        await eventually(lambda: campaign.statuses() in back, 240, "handed back")
         assert all(not ended.begun for ended in campaign.ended)
         await jobs.publish(1, 1_000)
-        await eventually(lambda: campaign.statuses() == {"SENT": 1_000}, 60, "sent")
+        await eventually(lambda: campaign.statuses() == {"SENT": 1_000}, 240, "sent")
         assert (await sandbox.totals())["accepted"] == 1_000
 
 
@@ -181,12 +183,12 @@ async def test_sigterm_finishes_the_requests_under_way_and_hands_back_the_rest(
         process = await sender.start()
         campaign.add(4_000)
         await _publish(jobs, 4_000)
-        await eventually(lambda: _begun(tmp_path) == 2_000, 60, "two requests under way")
+        await eventually(lambda: _begun(tmp_path) == 2_000, 240, "two requests under way")
         await eventually(
-            lambda: campaign.statuses().get("SENDING", 0) > 2_000, 60, "more is claimed"
+            lambda: campaign.statuses().get("SENDING", 0) > 2_000, 240, "more is claimed"
         )
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 60) == 0
+        assert await asyncio.wait_for(process.wait(), 240) == 0
         assert campaign.statuses() == {"SENT": 2_000, "QUEUED": 2_000}
         assert (await sandbox.totals())["accepted"] == 2_000
         assert list((tmp_path / "journals").iterdir()) == []

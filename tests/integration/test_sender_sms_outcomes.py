@@ -266,7 +266,7 @@ async def test_throttling_brings_concurrency_down_below_the_providers_limit(
 
         double.script = script
         await rig.send(400)
-        await eventually(lambda: rig.campaign.statuses() == {"SENT": 400}, 60, "all sent")
+        await eventually(lambda: rig.campaign.statuses() == {"SENT": 400}, 240, "all sent")
         assert len({to for to, _ in double.accepted}) == len(double.accepted) == 400
 
 

@@ -16,7 +16,7 @@ async def _streams(rig: Rig, count: int) -> None:
 
 
 async def _created(rig: Rig, count: int) -> None:
-    await eventually(lambda: len(rig.twilio.accepted) >= count, 60, "progress")
+    await eventually(lambda: len(rig.twilio.accepted) >= count, 240, "progress")
 
 
 def _once(rig: Rig, count: int) -> None:
@@ -81,7 +81,7 @@ async def test_streams_cut_all_the_time_lose_and_double_nothing(
         for size in range(200, 2_000, 200):
             await _created(rig, size)
             rig.campaign.cut_streams()
-        await eventually(lambda: rig.campaign.statuses() == {"SENT": 2_000}, 60, "all sent")
+        await eventually(lambda: rig.campaign.statuses() == {"SENT": 2_000}, 240, "all sent")
         _once(rig, 2_000)
         for message in rig.campaign.messages.values():
             accepted = {attempt for attempt, what in message.outcomes if what is Outcome.ACCEPTED}
@@ -92,7 +92,7 @@ async def test_unacknowledged_reports_stop_the_claims(nats_url: str, tmp_path: P
     async with sender_rig(nats_url, tmp_path, sender_reports_unacknowledged_max=100) as rig:
         rig.campaign.acknowledge.clear()
         await rig.send(5_000)
-        await eventually(lambda: len(rig.twilio.accepted) >= 100, 60, "a first part")
+        await eventually(lambda: len(rig.twilio.accepted) >= 100, 240, "a first part")
         claims = -1
 
         def settled() -> bool:
@@ -100,10 +100,10 @@ async def test_unacknowledged_reports_stop_the_claims(nats_url: str, tmp_path: P
             before, claims = claims, rig.campaign.claims
             return before == claims and rig.twilio.open == 0
 
-        await eventually(settled, 60, "claims have stopped")
+        await eventually(settled, 240, "claims have stopped")
         assert len(rig.twilio.accepted) < 1_500
         rig.campaign.acknowledge.set()
-        await eventually(lambda: rig.campaign.statuses() == {"SENT": 5_000}, 60, "all sent")
+        await eventually(lambda: rig.campaign.statuses() == {"SENT": 5_000}, 240, "all sent")
         _once(rig, 5_000)
 
 

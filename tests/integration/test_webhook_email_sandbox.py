@@ -86,7 +86,7 @@ async def ledger_of(rig: EmailRig, at: Sandbox) -> list[dict[str, Any]]:
         answer = await asked(rig.session, at.url, "GET", "/sandbox/sendgrid/ledger", None, key)
         return bool(answer.body["emails_with_pending_events"] == 0)
 
-    await eventually(settled, 60, "all events posted")
+    await eventually(settled, 240, "all events posted")
     path = "/sandbox/sendgrid/ledger/emails?limit=10000"
     answer = await asked(rig.session, at.url, "GET", path, None, key)
     return list(answer.body["emails"])

@@ -452,7 +452,7 @@ async def test_what_is_no_entry_is_put_aside_and_holds_up_nothing(
 
 async def test_many_at_once_are_all_stored(rig: Rig) -> None:
     await rig.send(400)
-    await eventually(lambda: rig.campaign.statuses() == {"SENT": 400}, 60, "sent")
+    await eventually(lambda: rig.campaign.statuses() == {"SENT": 400}, 240, "sent")
     caller = Caller(rig)
     async with aiohttp.ClientSession() as session:
 
@@ -464,7 +464,7 @@ async def test_many_at_once_are_all_stored(rig: Rig) -> None:
 
         answers = await asyncio.gather(*(post(number) for number in range(1, 401)))
     assert set(answers) == {204}
-    await eventually(lambda: rig.campaign.statuses() == {"DELIVERED": 400}, 60, "all delivered")
+    await eventually(lambda: rig.campaign.statuses() == {"DELIVERED": 400}, 240, "all delivered")
 
 
 async def test_health_says_what_is_not_connected(rig: Rig) -> None:
