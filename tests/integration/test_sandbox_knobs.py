@@ -122,7 +122,7 @@ async def test_dropped_connections(knob: str, counted: str, accepted: int) -> No
 
 
 async def test_above_the_concurrency_requests_are_throttled() -> None:
-    async with sandbox_bench(concurrency_max=3, latency_ms=300) as bench:
+    async with sandbox_bench(concurrency_max=3, latency_ms=4_000) as bench:
         outcomes = await asyncio.gather(
             *(bench.send(f"+1512555{n:04d}") for n in range(8)), return_exceptions=True
         )
@@ -130,6 +130,7 @@ async def test_above_the_concurrency_requests_are_throttled() -> None:
         assert [(one.status, one.code) for one in refused] == [(429, 20429)] * 5
         ledger = await bench.ledger()
         assert (ledger["accepted"], ledger["throttled"]) == (3, 5)
+        await bench.own("PATCH", "/sandbox/knobs", {"latency_ms": 0})
         for number in range(8):
             await bench.send(f"+1512555{number:04d}")
         assert (await bench.ledger())["accepted"] == 11

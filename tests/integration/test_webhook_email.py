@@ -20,6 +20,7 @@ from structlog.typing import EventDict
 from outreach.internal.v1 import delivery_pb2
 from outreach.local.embedded import EmbeddedNats
 from outreach.sending.attempt_token import TokenKey
+from outreach.sending.inbox import PUBLISHES_MAX
 from outreach.vocabulary import FailureReason
 from services.sandbox.sendgrid.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, WebhookKey
 from tests.email_webhook_rig import EmailCampaign, EmailRig, email_rig
@@ -484,9 +485,16 @@ async def test_many_posts_at_once_share_their_publishes(rig: EmailRig) -> None:
     connection = await nats.connect(rig.nats_url)
     try:
         spy = await connection.subscribe("outreach.inbox.email")
-        answers = await asyncio.gather(
-            *(rig.post_events(rig.event("delivered", number)) for number in range(1, 201))
-        )
+        for _ in range(PUBLISHES_MAX):  # as while JetStream is slow
+            await rig.inbox._publishing.acquire()
+        posting = [
+            asyncio.create_task(rig.post_events(rig.event("delivered", number)))
+            for number in range(1, 201)
+        ]
+        await eventually(lambda: rig.inbox._entries_waiting >= 100)
+        for _ in range(PUBLISHES_MAX):
+            rig.inbox._publishing.release()
+        answers = await asyncio.gather(*posting)
         assert set(answers) == {204}
         await rig.becomes(DELIVERED=200)
         assert 0 < spy.pending_msgs < 150
