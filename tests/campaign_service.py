@@ -261,7 +261,9 @@ async def campaign_service(
 ) -> AsyncIterator[Service]:
     """Both ports, listening; no background task runs. `changes`: other settings than the default."""
     configured = settings(database_dsn, **changes)
-    pool = await create_pool(database_dsn, application_name="tests", connections_max=20)
+    pool = await create_pool(
+        database_dsn, application_name="tests", connect_seconds_max=60, connections_max=20
+    )
     try:
         async with (
             nats_connection(nats_url, name="tests") as nats,

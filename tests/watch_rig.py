@@ -246,7 +246,7 @@ async def watch_rig(
     database_dsn: str, nats_url: str, *, run: bool = True, **servicer: float
 ) -> AsyncIterator[WatchRig]:
     """`run`: whether the hub runs. Others: arguments of the servicer."""
-    pool = await create_pool(database_dsn, application_name="tests")
+    pool = await create_pool(database_dsn, application_name="tests", connect_seconds_max=60)
     try:
         async with nats_connection(nats_url, name="tests") as nats:
             hub = WatchHub(pool, nats)

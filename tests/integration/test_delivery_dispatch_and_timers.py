@@ -53,7 +53,7 @@ TIMERS = Timers(
 
 @pytest.fixture
 async def pool(database_dsn: str) -> AsyncIterator[Any]:
-    pool = await create_pool(database_dsn, application_name="tests")
+    pool = await create_pool(database_dsn, application_name="tests", connect_seconds_max=60)
     yield pool
     await pool.close()
 

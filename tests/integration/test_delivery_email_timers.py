@@ -95,7 +95,7 @@ class Timed(Delivery):
 
 @pytest.fixture
 async def timed(database_dsn: str, nats_url: str) -> AsyncIterator[Timed]:
-    pool = await create_pool(database_dsn, application_name="tests")
+    pool = await create_pool(database_dsn, application_name="tests", connect_seconds_max=60)
     async with nats_connection(nats_url, name="tests") as nats:
         await nats.connected()
         await ensure_topology(nats.jetstream, (EMAIL,))

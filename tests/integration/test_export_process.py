@@ -47,7 +47,9 @@ async def _process(**settings: str) -> AsyncIterator[asyncio.subprocess.Process]
 
 
 async def test_it_waits_for_its_role_serves_and_ends_on_sigterm(database_dsn: str) -> None:
-    owner = await create_pool(database_dsn, application_name="tests", connections_min=1)
+    owner = await create_pool(
+        database_dsn, application_name="tests", connect_seconds_max=60, connections_min=1
+    )
     await ensure_export_role(owner, SecretStr(ROLE_PASSWORD))
     await owner.execute("REVOKE SELECT ON export_message FROM outreach_export")
     port = free_port()
