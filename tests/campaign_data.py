@@ -44,44 +44,46 @@ async def running_campaign(
             "INSERT INTO organisation (id, name) VALUES ($1, 'Tests')", organisation_id
         )
     campaign_id = uuid4()
-    await pool.execute(
-        """
-        INSERT INTO campaign (id, organisation_id, channel, name, missing_variable_policy, status,
-            holds_channel, queued, total, run, revision, start_time)
-        VALUES ($1, $2, $3, 'A campaign', 1, 3, true, $4, $4, 1, 1, now())
-        """,
-        campaign_id,
-        organisation_id,
-        channel,
-        contacts,
-    )
-    await pool.execute(
-        """
-        INSERT INTO campaign_content (campaign_id, content_hash, content, columns)
-        VALUES ($1, 'hash-1', $2::text::jsonb, $3::text::jsonb)
-        """,
-        campaign_id,
-        orjson.dumps({"body": "Hello {{name}}"}).decode(),
-        orjson.dumps([{"name": "name", "role": 2, "variable_name": "name"}]).decode(),
-    )
-    await pool.executemany(
-        "INSERT INTO contact VALUES ($1, $2, $3, $4, $5)",
-        [
-            (
-                campaign_id,
-                number,
-                recipient(number, channel),
-                hash_of(number, channel),
-                [f"Name {number}"],
-            )
-            for number in range(1, contacts + 1)
-        ],
-    )
-    await pool.execute(
-        "INSERT INTO message (campaign_id, number, status) SELECT $1, generate_series(1, $2), 2",
-        campaign_id,
-        contacts,
-    )
+    # One commit: who watches sees it whole.
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            """
+            INSERT INTO campaign (id, organisation_id, channel, name, missing_variable_policy, status,
+                holds_channel, queued, total, run, revision, start_time)
+            VALUES ($1, $2, $3, 'A campaign', 1, 3, true, $4, $4, 1, 1, now())
+            """,
+            campaign_id,
+            organisation_id,
+            channel,
+            contacts,
+        )
+        await connection.execute(
+            """
+            INSERT INTO campaign_content (campaign_id, content_hash, content, columns)
+            VALUES ($1, 'hash-1', $2::text::jsonb, $3::text::jsonb)
+            """,
+            campaign_id,
+            orjson.dumps({"body": "Hello {{name}}"}).decode(),
+            orjson.dumps([{"name": "name", "role": 2, "variable_name": "name"}]).decode(),
+        )
+        await connection.executemany(
+            "INSERT INTO contact VALUES ($1, $2, $3, $4, $5)",
+            [
+                (
+                    campaign_id,
+                    number,
+                    recipient(number, channel),
+                    hash_of(number, channel),
+                    [f"Name {number}"],
+                )
+                for number in range(1, contacts + 1)
+            ],
+        )
+        await connection.execute(
+            "INSERT INTO message (campaign_id, number, status) SELECT $1, generate_series(1, $2), 2",
+            campaign_id,
+            contacts,
+        )
     return Running(organisation_id, campaign_id, contacts)
 
 

@@ -64,9 +64,12 @@ def hash_of(recipient: str) -> bytes:
 
 
 class CampaignDouble(delivery_pb2_grpc.DeliveryServiceServicer):
-    """One organisation, one running SMS campaign. Everything a test wants to see is an attribute."""
+    """One organisation, one running SMS campaign. Everything a test wants to see is an attribute.
 
-    def __init__(self, body: str = "Hello {{name}}", window_seconds: int = 10) -> None:
+    `window_seconds`: of a claim; by default longer than any test, as what it is too short for comes back.
+    """
+
+    def __init__(self, body: str = "Hello {{name}}", window_seconds: int = 300) -> None:
         self.organisation_id = uuid4()
         self.campaign_id = uuid4()
         self.body = body

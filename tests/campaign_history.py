@@ -211,7 +211,7 @@ class History:
             return not seen
 
         try:
-            await eventually(equal, 15.0)
+            await eventually(equal, 60.0)
         except AssertionError:
             return seen
         return []

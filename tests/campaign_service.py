@@ -57,7 +57,7 @@ class Tenant:
     async def call(self, method: Any, request: Any) -> Any:
         """The answer, or the OutreachError that the status carries."""
         try:
-            return await method(request, metadata=self.metadata, timeout=30)
+            return await method(request, metadata=self.metadata, timeout=120)
         except grpc.aio.AioRpcError as error:
             raise from_status(error) from error
 
@@ -261,7 +261,9 @@ async def campaign_service(
 ) -> AsyncIterator[Service]:
     """Both ports, listening; no background task runs. `changes`: other settings than the default."""
     configured = settings(database_dsn, **changes)
-    pool = await create_pool(database_dsn, application_name="tests", connections_max=20)
+    pool = await create_pool(
+        database_dsn, application_name="tests", connect_seconds_max=60, connections_max=20
+    )
     try:
         async with (
             nats_connection(nats_url, name="tests") as nats,

@@ -18,6 +18,7 @@ import nats
 import pytest
 
 from outreach.postgres.migrate import migrate
+from tests.ports import free_port
 from tests.servers import ServerThread, new_nats, new_postgres
 
 # A shell starts what runs in its background with SIGINT ignored, and all that is started from here would inherit that.
@@ -35,6 +36,14 @@ async def _execute(dsn: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ports_of_embedded_servers() -> Iterator[None]:
+    """Such that nobody takes them while the server is still being set up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("outreach.local.embedded.free_port", free_port)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from tests.campaign_data import RECIPIENT_KEY, Running, Wakes, statuses
 
 TOKEN = "the internal token of the tests"
 SECRET_KEY = "a secret key of the tests, 32 characters"
-READ_SECONDS_MAX = 15.0
+READ_SECONDS_MAX = 60.0
 
 
 class Delivery:
@@ -202,7 +202,9 @@ class Rig:
 
 @asynccontextmanager
 async def delivery_rig(dsn: str, **servicer: float) -> AsyncIterator[Rig]:
-    pool = await create_pool(dsn, application_name="tests", connections_max=12)
+    pool = await create_pool(
+        dsn, application_name="tests", connect_seconds_max=60, connections_max=12
+    )
     served = DeliveryServicer(
         claims=Claims(pool, Wakes()),
         reports=Reports(pool, Wakes(), recipient_key=RECIPIENT_KEY, look_up_after_seconds=0.0),

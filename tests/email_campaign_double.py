@@ -31,7 +31,7 @@ def compiled(html: str = HTML, subject: str = "Hello {{name}}") -> CompiledEmail
 class EmailCampaignDouble(CampaignDouble):
     """One organisation, one running email campaign."""
 
-    def __init__(self, *, email: CompiledEmail | None = None, window_seconds: int = 10) -> None:
+    def __init__(self, *, email: CompiledEmail | None = None, window_seconds: int = 300) -> None:
         super().__init__(window_seconds=window_seconds)
         self.email = email or compiled()
         self.sender = SENDER

@@ -193,7 +193,7 @@ class EmailHistory:
             return not seen
 
         try:
-            await eventually(equal, 20.0)  # the last events are on their way through the inbox
+            await eventually(equal, 60.0)  # the last events are on their way through the inbox
         except AssertionError:
             raise AssertionError("\n".join(seen[:_DIFFERENCES_SHOWN_MAX])) from None
         campaign = await self.client.get_campaign(self.campaign_id)

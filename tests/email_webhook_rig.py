@@ -41,7 +41,8 @@ from services.sender_email.suppressions import SuppressionPusher, SuppressionQue
 from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 from tests.campaign_double import TOKEN, CampaignDouble, Message
-from tests.sender_rig import TOKEN_KEY, free_port
+from tests.ports import free_port
+from tests.sender_rig import TOKEN_KEY, commits_waited_for
 from tests.waiting import eventually
 
 METADATA = (("authorization", f"Bearer {TOKEN}"),)
@@ -171,7 +172,7 @@ class EmailRig:
 
     async def becomes(self, **statuses: int) -> None:
         """Wait for the messages' statuses."""
-        await eventually(lambda: self.campaign.statuses() == statuses, 20, str(statuses))
+        await eventually(lambda: self.campaign.statuses() == statuses, 240, str(statuses))
 
     async def stored(self) -> int:
         """Messages in the inbox stream that are not acknowledged."""
@@ -188,7 +189,7 @@ class EmailRig:
         async def none() -> bool:
             return await self.stored() == 0
 
-        await eventually(none, 20, "all is acknowledged")
+        await eventually(none, 240, "all is acknowledged")
 
 
 async def _ensure(jetstream: JetStreamContext) -> None:
@@ -216,18 +217,19 @@ async def email_rig(
     campaign = campaign or EmailCampaign()
     port = port or free_port()
     async with AsyncExitStack() as resources:
+        await resources.enter_async_context(commits_waited_for())
         journal = Journal(journal_dir)
         resources.callback(journal.close)
         address = await resources.enter_async_context(campaign.serving())
         channel = await resources.enter_async_context(grpc.aio.insecure_channel(address))
         http = await resources.enter_async_context(
-            HttpTransport(connections_max=8, request_seconds_max=5.0)
+            HttpTransport(connections_max=8, request_seconds_max=120.0)
         )
         session = await resources.enter_async_context(aiohttp.ClientSession())
         connection = await resources.enter_async_context(nats_connection(nats_url, name="rig"))
         await connection.connected()
         await _ensure(connection.jetstream)
-        publisher = Publisher(connection)
+        publisher = Publisher(connection, ack_seconds_max=60.0)
         token_key = TokenKey(TOKEN_KEY)
         accounts = Accounts(channel, METADATA, Channel.EMAIL)
         api = SendGridApi(http, sendgrid_url)

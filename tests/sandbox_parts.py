@@ -159,7 +159,7 @@ class Bench:
 
     async def settle(self) -> None:
         """Wait until no callback is still to be made."""
-        await eventually(self._is_settled, 20, "all callbacks made")
+        await eventually(self._is_settled, 240, "all callbacks made")
 
     def _is_settled(self) -> bool | Awaitable[bool]:
         async def asked() -> bool:
@@ -169,10 +169,16 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def sandbox_bench(**knobs: Any) -> AsyncIterator[Bench]:
-    """A bench with these knobs; callbacks come within 20 ms unless the knobs say otherwise."""
+async def sandbox_bench(*, one_by_one: bool = False, **knobs: Any) -> AsyncIterator[Bench]:
+    """A bench with these knobs; callbacks come within 20 ms unless the knobs say otherwise.
+
+    `one_by_one`: no callback can overtake another one that was due before it.
+    """
     chosen = SandboxSettings(
-        http_port=0, seed="test", knobs=Knobs.model_validate({**QUICK, **knobs})
+        http_port=0,
+        seed="test",
+        knobs=Knobs.model_validate({**QUICK, **knobs}),
+        callback_connections_max=1 if one_by_one else 64,
     )
     async with (
         receiving() as receiver,

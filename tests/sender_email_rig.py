@@ -21,8 +21,9 @@ from services.sender_email.settings import SenderEmailSettings
 from tests.campaign_double import TOKEN
 from tests.email_campaign_double import EmailCampaignDouble
 from tests.integration.test_sandbox_process import sandbox_process
+from tests.ports import free_port
 from tests.sandbox_email_parts import asked
-from tests.sender_rig import TOKEN_KEY, Jobs, free_port
+from tests.sender_rig import TOKEN_KEY, Jobs, commits_waited_for
 from tests.waiting import eventually
 
 PUBLIC_URL = "https://mail.outreach.test"
@@ -42,7 +43,7 @@ def sender_email_settings(
         "sender_email_http_port": free_port(),
         "sender_email_public_url": PUBLIC_URL,
         "sendgrid_api_url": sendgrid,
-        "sender_drain_seconds_max": 8.0,
+        "sender_drain_seconds_max": 30.0,
         **changes,
     }
     return SenderEmailSettings.model_validate(values)
@@ -97,7 +98,7 @@ class EmailRig:
         """A job for all messages there are."""
         await self.jobs.publish(1, len(self.campaign.messages), kind=kind)
 
-    async def settled(self, expected: dict[str, int], timeout_seconds: float = 20) -> None:
+    async def settled(self, expected: dict[str, int], timeout_seconds: float = 240) -> None:
         """Wait for these numbers of messages by status."""
         statuses: Callable[[], bool] = lambda: self.campaign.statuses() == expected  # noqa: E731
         try:
@@ -130,6 +131,7 @@ async def sender_email_rig(
     """A running sender; at the end it is drained. Its journals are in `journals`."""
     campaign = campaign or EmailCampaignDouble()
     async with (
+        commits_waited_for(),
         campaign.serving() as campaign_address,
         sandbox_client(directory / "sandbox", **(knobs or {})) as sandbox,
     ):

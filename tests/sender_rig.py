@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 import nats
+import pytest
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from pydantic import SecretStr
@@ -19,20 +19,16 @@ from pydantic import SecretStr
 from outreach.jetstream.jobs import Job, JobKind
 from outreach.jetstream.stops import Stop
 from outreach.jetstream.topology import job_subject, stops_subject
+from outreach.sending import opt_outs
 from outreach.vocabulary import Channel
 from services.sender_sms.app import serve
 from services.sender_sms.settings import SenderSmsSettings
 from tests.campaign_double import TOKEN, CampaignDouble
+from tests.ports import free_port
 from tests.twilio_double import TwilioDouble
 from tests.waiting import eventually
 
 TOKEN_KEY = "attempt-token-key-of-the-tests-0123456789"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def sender_settings(
@@ -48,7 +44,9 @@ def sender_settings(
         "sender_sms_http_port": port,
         "sender_sms_webhook_url": f"http://127.0.0.1:{port}/hooks",
         "twilio_api_url": twilio,
-        "sender_drain_seconds_max": 8.0,
+        # Longer than a test holds anything.
+        "sender_sms_request_seconds_max": 120.0,
+        "sender_drain_seconds_max": 30.0,
         **changes,
     }
     return SenderSmsSettings.model_validate(values)
@@ -113,7 +111,7 @@ class Jobs:
             return await self.left() == 0
 
         condition: Callable[[], Awaitable[bool]] = none
-        await eventually(condition, 10, "every job is acknowledged")
+        await eventually(condition, 60, "every job is acknowledged")
 
     async def ready(self) -> None:
         """Wait until the sender has set up the streams."""
@@ -122,7 +120,7 @@ class Jobs:
             exist: Callable[[], Awaitable[bool]] = partial(
                 _exists, connection.jetstream(), self._channel
             )
-            await eventually(exist, 10, "the sender made the consumers")
+            await eventually(exist, 60, "the sender made the consumers")
         finally:
             await connection.close()
 
@@ -143,6 +141,14 @@ class Jobs:
             return int(info.state.messages)
         finally:
             await connection.close()
+
+
+@asynccontextmanager
+async def commits_waited_for(seconds_max: float = 60.0) -> AsyncIterator[None]:
+    """So long an answered opt-out waits for its commit, before it is stored as well: what a busy machine takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opt_outs, "COMMIT_SECONDS_MAX", seconds_max)
+        yield
 
 
 @dataclass
@@ -171,7 +177,11 @@ async def sender_rig(
     """A running sender; at the end it is drained."""
     campaign = campaign or CampaignDouble()
     twilio = TwilioDouble()
-    async with campaign.serving() as campaign_address, twilio.serving() as twilio_url:
+    async with (
+        commits_waited_for(),
+        campaign.serving() as campaign_address,
+        twilio.serving() as twilio_url,
+    ):
         settings = sender_settings(
             nats_url=nats_url,
             campaign=campaign_address,

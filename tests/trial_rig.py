@@ -126,7 +126,7 @@ class TrialRig:
             content: pb.CampaignContent = await stub.GetCampaignContent(
                 pb.GetCampaignContentRequest(campaign_id=str(campaign_id)),
                 metadata=bearer(INTERNAL_TOKEN),
-                timeout=10,
+                timeout=60,
             )
         return content
 

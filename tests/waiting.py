@@ -28,7 +28,7 @@ async def eventually(
 
 async def eventually(
     condition: Callable[[], T | Awaitable[T]],
-    timeout_seconds: float = 10.0,
+    timeout_seconds: float = 60.0,
     what: str = "the condition",
 ) -> T:
     """Ask `condition` until it answers something true, and return that.

@@ -32,7 +32,7 @@ from services.campaign.watch.hub import WatchHub
 from services.campaign.watch.servicer import WatchServicer, add_to
 from tests.campaign_data import RECIPIENT_KEY, Running, running_campaign
 
-READ_SECONDS_MAX = 15.0
+READ_SECONDS_MAX = 60.0
 
 
 @dataclass
@@ -246,7 +246,7 @@ async def watch_rig(
     database_dsn: str, nats_url: str, *, run: bool = True, **servicer: float
 ) -> AsyncIterator[WatchRig]:
     """`run`: whether the hub runs. Others: arguments of the servicer."""
-    pool = await create_pool(database_dsn, application_name="tests")
+    pool = await create_pool(database_dsn, application_name="tests", connect_seconds_max=60)
     try:
         async with nats_connection(nats_url, name="tests") as nats:
             hub = WatchHub(pool, nats)
@@ -262,7 +262,7 @@ async def watch_rig(
                     running.cancel()
     finally:
         with suppress(TimeoutError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await pool.close()
         pool.terminate()
 

@@ -14,7 +14,6 @@ import pytest
 
 from outreach.client import CallError, OutreachClient
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
-from outreach.local.embedded import free_port
 from outreach.rpc.channel import bearer, create_channel
 from outreach.rpc.health_check import serving
 from outreach.v1 import attachment_pb2, campaign_pb2, channel_pb2
@@ -22,6 +21,7 @@ from services.campaign.store.upload_spool import UploadSpool
 from services.campaign.usecases import upload_attachment as usecase
 from tests.attachment_rig import AttachmentRig, attachment_rig, chunk_frame, header_frame
 from tests.campaign_service import INTERNAL_TOKEN
+from tests.ports import free_port
 from tests.tcp_cuts import CuttableRelay
 from tests.waiting import eventually
 
@@ -192,7 +192,7 @@ async def test_memory_stays_flat(database_dsn: str, tmp_path: Path) -> None:
     )
     try:
         address = f"127.0.0.1:{port}"
-        await eventually(lambda: serving(address, timeout_seconds=1.0), 60.0, what="it serves")
+        await eventually(lambda: serving(address, timeout_seconds=10.0), 240.0, what="it serves")
         connection = await asyncpg.connect(database_dsn)
         await connection.execute(
             "INSERT INTO provider_account (organisation_id, channel, settings, secret)"

@@ -66,7 +66,7 @@ async def test_the_content_names_them_in_their_order(rig: AttachmentRig) -> None
         content = await stub.GetCampaignContent(
             pb.GetCampaignContentRequest(campaign_id=campaign_id),
             metadata=bearer(INTERNAL_TOKEN),
-            timeout=10,
+            timeout=60,
         )
     assert list(content.attachments) == [
         pb.ContentAttachment(
@@ -116,7 +116,7 @@ async def test_a_test_send_has_those_of_the_campaign_it_tests(rig: AttachmentRig
         content = await stub.GetCampaignContent(
             pb.GetCampaignContentRequest(campaign_id=test_id),
             metadata=bearer(INTERNAL_TOKEN),
-            timeout=10,
+            timeout=60,
         )
         assert [each.id for each in content.attachments] == [attachment.id]
         assert await fetched(stub, test_id, attachment.id) == [b"Hello"]
@@ -156,7 +156,7 @@ async def test_a_slow_sender_holds_no_connection_and_may_go_away(rig: Attachment
 async def test_a_sender_that_takes_nothing_is_cut_off(
     rig: AttachmentRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.service.parts.delivery.write_seconds_max = 0.2
+    rig.service.parts.delivery.write_seconds_max = 2.0
     ended = asyncio.Event()
 
     async def write(*arguments: Any, **more: Any) -> None:

@@ -111,12 +111,12 @@ class Server:
         elif isinstance(self.then, bytes):
             # reads no more, and leaves the connection open until the answer was seen
             connection.sendall(self.then)
-            assert self.seen.wait(10)
+            assert self.seen.wait(60)
 
     def wait_for(self, body_bytes: int) -> int:
         """Give the network its time; the bytes of the body that are here then."""
         with self.received:
-            self.received.wait_for(lambda: self.body_bytes >= body_bytes, 10)
+            self.received.wait_for(lambda: self.body_bytes >= body_bytes, 60)
         return self.body_bytes
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ def serve() -> Iterator[Callable[..., Server]]:
         server.close()
 
 
-async def _post(port: int, begin: Callable[[], None], *, seconds_max: float = 10.0) -> HttpAnswer:
+async def _post(port: int, begin: Callable[[], None], *, seconds_max: float = 60.0) -> HttpAnswer:
     async with HttpTransport(connections_max=1, request_seconds_max=seconds_max) as transport:
         return await _post_on(transport, port, begin)
 
@@ -159,7 +159,7 @@ def test_all_but_the_end_is_there_when_it_begins(loop: Loop, serve: Callable[...
         seen.append(server.wait_for(BODY_BYTES - len(END)))
 
     async def run() -> None:
-        async with HttpTransport(connections_max=1, request_seconds_max=10) as transport:
+        async with HttpTransport(connections_max=1, request_seconds_max=60) as transport:
             for _ in range(2):
                 answer = await _post_on(transport, server.port, begin)
                 assert (answer.status, answer.headers["X-Message-Id"]) == (202, "m1")
@@ -179,11 +179,11 @@ def test_what_must_not_begin_is_never_whole(
         raise error
 
     async def run() -> None:
-        async with HttpTransport(connections_max=1, request_seconds_max=10) as transport:
+        async with HttpTransport(connections_max=1, request_seconds_max=60) as transport:
             with pytest.raises(NothingLeft):
                 await _post_on(transport, server.port, begin)
             # closed, not kept for another request, whose bytes would complete this one
-            assert await asyncio.to_thread(server.ended.wait, 10)
+            assert await asyncio.to_thread(server.ended.wait, 60)
 
     loop(run())
     assert server.whole == 0
@@ -245,7 +245,7 @@ def test_an_answer_before_the_end_counts_and_nothing_begins_after_it(
             with pytest.raises(NothingLeft, match=status[:3]):
                 await _post(server.port, lambda: begun.append(True))
         server.seen.set()
-        assert await asyncio.to_thread(server.ended.wait, 10), "the connection is closed"
+        assert await asyncio.to_thread(server.ended.wait, 60), "the connection is closed"
 
     loop(run())
     assert server.whole == 0
@@ -295,7 +295,7 @@ def test_nothing_waits_in_the_process_when_it_begins(loop: Loop) -> None:
             )
             writer = StreamWriter(protocol, asyncio.get_running_loop())
             writing = asyncio.create_task(payload.write_with_length(writer, None))
-            await eventually(transport.get_write_buffer_size, 5, "it waits")
+            await eventually(transport.get_write_buffer_size, 60, "it waits")
             reading = asyncio.create_task(asyncio.to_thread(_read_all, server))
             await writing
             transport.close()

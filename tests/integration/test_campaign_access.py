@@ -70,7 +70,7 @@ async def _attempt(
     call: Any = kind(path, type(request).SerializeToString, answer_type.FromString)
     sent = iter([request]) if method.client_streaming else request
     try:
-        answer = call(sent, metadata=metadata, timeout=10)
+        answer = call(sent, metadata=metadata, timeout=60)
         if method.server_streaming:
             async for _ in answer:
                 pass
@@ -241,7 +241,7 @@ async def test_senders_need_the_internal_token(service: Service) -> None:
             campaign_id="018f4e6a-7c1b-7d3e-9a55-0123456789ab"
         )
         with pytest.raises(grpc.aio.AioRpcError) as info:
-            await stub.GetCampaignContent(request, metadata=bearer(INTERNAL_TOKEN), timeout=10)
+            await stub.GetCampaignContent(request, metadata=bearer(INTERNAL_TOKEN), timeout=60)
         assert from_status(info.value).reason == "CAMPAIGN_NOT_FOUND"
     finally:
         await channel.close()
@@ -261,7 +261,7 @@ async def test_health_needs_no_credential(service: Service) -> None:
         channel = create_channel(address)
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=60)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         finally:
             await channel.close()

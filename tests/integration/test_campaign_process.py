@@ -5,7 +5,6 @@ import hashlib
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,17 +21,11 @@ from outreach.rpc.channel import bearer, create_channel
 from outreach.rpc.errors import from_status
 from outreach.secrets import Secrets
 from outreach.v1 import campaign_pb2, campaign_pb2_grpc, channel_pb2
+from tests.ports import free_port
 from tests.waiting import eventually
 
 SECRET_KEY = "a secret key of the tests, 32 characters"
 API_KEY = "an api key of the tests, long enough"
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _environment(changes: Mapping[str, str]) -> dict[str, str]:
@@ -62,7 +55,7 @@ async def _state(channel: grpc.aio.Channel) -> str:
     """What health says, or why nobody answers."""
     stub: Any = health_pb2_grpc.HealthStub(channel)
     try:
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
     except grpc.aio.AioRpcError as error:
         return error.code().name
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
@@ -72,13 +65,13 @@ async def _until(channel: grpc.aio.Channel, state: str) -> None:
     async def is_so() -> bool:
         return await _state(channel) == state
 
-    await eventually(is_so, 60, state)
+    await eventually(is_so, 240, state)
 
 
 async def test_it_starts_with_four_settings_and_no_nats_and_ends_on_sigterm(
     postgres_dsn: str, database_dsn: str
 ) -> None:
-    port, internal_port = _free_port(), _free_port()
+    port, internal_port = free_port(), free_port()
     settings = {
         "POSTGRES_DSN": database_dsn,
         "NATS_URL": "nats://127.0.0.1:9",
@@ -95,7 +88,7 @@ async def test_it_starts_with_four_settings_and_no_nats_and_ends_on_sigterm(
             finally:
                 await channel.close()
         process.send_signal(signal.SIGTERM)
-        _, logs = await asyncio.wait_for(process.communicate(), 20)
+        _, logs = await asyncio.wait_for(process.communicate(), 240)
         assert process.returncode == 0, logs.decode()
         assert SECRET_KEY.encode() not in logs
 
@@ -117,11 +110,11 @@ async def test_a_part_that_ends_by_itself_ends_the_process(database_dsn: str) ->
         "NATS_URL": "nats://127.0.0.1:9",
         "SECRET_KEY": SECRET_KEY,
         "INTERNAL_TOKEN": "token",
-        "CAMPAIGN_GRPC_PORT": str(_free_port()),
-        "CAMPAIGN_INTERNAL_PORT": str(_free_port()),
+        "CAMPAIGN_GRPC_PORT": str(free_port()),
+        "CAMPAIGN_INTERNAL_PORT": str(free_port()),
     }
     async with _process(settings, ("-c", _DISPATCHER_THAT_ENDS)) as process:
-        _, logs = await asyncio.wait_for(process.communicate(), 30)
+        _, logs = await asyncio.wait_for(process.communicate(), 240)
     assert process.returncode == 1, logs.decode()
     assert b'"task": "dispatcher"' in logs
     assert b"background_task_ended" in logs
@@ -129,7 +122,7 @@ async def test_a_part_that_ends_by_itself_ends_the_process(database_dsn: str) ->
 
 
 async def test_it_sets_up_the_organisation_that_the_settings_name(database_dsn: str) -> None:
-    port = _free_port()
+    port = free_port()
     settings = {
         "POSTGRES_DSN": database_dsn,
         "NATS_URL": "nats://127.0.0.1:9",
@@ -162,7 +155,7 @@ async def test_it_sets_up_the_organisation_that_the_settings_name(database_dsn: 
                 request = campaign_pb2.CreateCampaignRequest(
                     campaign=campaign_pb2.Campaign(name="A", channel=channel_pb2.CHANNEL_SMS)
                 )
-                created = await stub.CreateCampaign(request, metadata=bearer(API_KEY), timeout=10)
+                created = await stub.CreateCampaign(request, metadata=bearer(API_KEY), timeout=60)
                 assert created.id
             finally:
                 await channel.close()
@@ -179,7 +172,7 @@ async def test_it_sets_up_the_organisation_that_the_settings_name(database_dsn: 
 
 
 async def test_it_outlives_its_database_and_says_so() -> None:
-    port = _free_port()
+    port = free_port()
     data_dir = temporary_data_dir()
     postgres = EmbeddedPostgres(data_dir, durable=False)
     settings = {
@@ -198,7 +191,7 @@ async def test_it_outlives_its_database_and_says_so() -> None:
         stub: Any = campaign_pb2_grpc.CampaignServiceStub(channel)
         request = campaign_pb2.ListCampaignsRequest()
         try:
-            await stub.ListCampaigns(request, metadata=bearer(API_KEY), timeout=20)
+            await stub.ListCampaigns(request, metadata=bearer(API_KEY), timeout=60)
         except grpc.aio.AioRpcError as error:
             return from_status(error).reason
         return "OK"
@@ -216,7 +209,7 @@ async def test_it_outlives_its_database_and_says_so() -> None:
                 assert await listed() == "OK"
                 assert process.returncode is None
                 process.send_signal(signal.SIGTERM)
-                _, logs = await asyncio.wait_for(process.communicate(), 20)
+                _, logs = await asyncio.wait_for(process.communicate(), 240)
                 assert process.returncode == 0, logs.decode()
     finally:
         await channel.close()
@@ -236,7 +229,7 @@ async def test_wrong_settings_are_named_and_not_shown(changes: dict[str, str], n
     if changes:
         settings["POSTGRES_DSN"] = "postgres://x"
     async with _process({**settings, **changes}) as process:
-        _, output = await asyncio.wait_for(process.communicate(), 30)
+        _, output = await asyncio.wait_for(process.communicate(), 240)
         assert process.returncode == 2
         assert named in output.decode()
         assert "short secret" not in output.decode()

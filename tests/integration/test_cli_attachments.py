@@ -52,7 +52,7 @@ async def address(api: ScriptedApi) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def client(address: str) -> AsyncIterator[OutreachClient]:
-    timeouts = Timeouts(retry_seconds_max=5.0, call_seconds=5.0)
+    timeouts = Timeouts(retry_seconds_max=60.0, call_seconds=60.0)
     async with OutreachClient(address, API_KEY, timeouts=timeouts) as client:
         yield client
 
@@ -261,7 +261,7 @@ async def test_at_a_terminal_there_is_a_bar(api: ScriptedApi, cli: Cli, paths: l
         return process.returncode is not None
 
     try:
-        await eventually(ended, 30.0, what="the command ends")
+        await eventually(ended, 240.0, what="the command ends")
         ended()
     finally:
         os.close(master)

@@ -42,7 +42,7 @@ async def address(api: ScriptedApi) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def client(address: str) -> AsyncIterator[OutreachClient]:
-    timeouts = Timeouts(retry_seconds_max=5.0, call_seconds=5.0)
+    timeouts = Timeouts(retry_seconds_max=60.0, call_seconds=60.0)
     async with OutreachClient(address, API_KEY, timeouts=timeouts) as client:
         yield client
 
@@ -135,7 +135,7 @@ async def test_at_a_terminal_it_is_asked(
     os.write(master, f"{answer}\n".encode())
     shown = b""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(240):
             while not shown.count(b"[y/N]") or process.returncode is None:
                 try:
                     shown += await asyncio.to_thread(os.read, master, 65_536)

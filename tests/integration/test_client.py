@@ -30,7 +30,7 @@ def api() -> ScriptedApi:
 
 @pytest.fixture
 async def client(api: ScriptedApi) -> AsyncIterator[OutreachClient]:
-    timeouts = Timeouts(retry_seconds_max=5.0, call_seconds=5.0)
+    timeouts = Timeouts(retry_seconds_max=60.0, call_seconds=60.0)
     async with (
         serving_scripted(api) as address,
         OutreachClient(address, API_KEY, timeouts=timeouts) as client,
@@ -84,7 +84,7 @@ async def test_nothing_but_unavailable_is_repeated(
 
 async def test_gives_up_repeating_at_its_limit(api: ScriptedApi) -> None:
     api.failures = [UNAVAILABLE] * 1_000
-    timeouts = Timeouts(retry_seconds_max=0.5)
+    timeouts = Timeouts(retry_seconds_max=3.0)
     async with (
         serving_scripted(api) as address,
         OutreachClient(address, API_KEY, timeouts=timeouts) as client,
@@ -339,7 +339,7 @@ async def test_a_watch_of_a_campaign_that_is_not_there_ends(
 
 
 async def test_a_silent_stream_is_opened_anew(api: ScriptedApi) -> None:
-    timeouts = Timeouts(silence_seconds_max=0.2)
+    timeouts = Timeouts(silence_seconds_max=1.0)
     cuts: list[CallError] = []
     async with (
         serving_scripted(api) as address,

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 import asyncpg
 import psutil
 
-from outreach.client import OutreachClient
-from outreach.local.embedded import free_port
+from outreach.client import OutreachClient, Timeouts
 from outreach.rpc.health_check import serving
 from outreach.v1 import campaign_pb2, contact_pb2
 from tests.contact_rig import csv_of, number
+from tests.ports import free_port
 from tests.waiting import eventually
 
 API_KEY = "a key for tests, of at least 32 characters"
@@ -42,8 +42,8 @@ async def campaign_service(dsn: str, port: int) -> AsyncIterator[psutil.Process]
     )
     try:
         await eventually(
-            lambda: serving(f"127.0.0.1:{port}", timeout_seconds=1.0),
-            timeout_seconds=60.0,
+            lambda: serving(f"127.0.0.1:{port}", timeout_seconds=10.0),
+            timeout_seconds=240.0,
             what="the service serves",
         )
         yield psutil.Process(process.pid)
@@ -62,7 +62,9 @@ async def test_killed_in_the_middle_and_started_again(database_dsn: str) -> None
         begun.set()
 
     connection = await asyncpg.connect(database_dsn)
-    async with OutreachClient(f"127.0.0.1:{port}", API_KEY) as client:
+    async with OutreachClient(
+        f"127.0.0.1:{port}", API_KEY, timeouts=Timeouts(retry_seconds_max=200)
+    ) as client:
         async with campaign_service(database_dsn, port) as service:
             campaign = await client.create_campaign(
                 name="Spring", sms=campaign_pb2.SmsContent(body="Hello {{name}}")

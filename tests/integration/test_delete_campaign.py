@@ -273,7 +273,7 @@ async def test_a_watch_of_it_ends(service: Service) -> None:
 
 
 async def _read(call: Any) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await call.read()
 
 
@@ -390,7 +390,7 @@ async def test_an_import_that_ends_after_it_leaves_nothing(
         return [answer async for answer in call][-1]
 
     running = asyncio.create_task(tenant.call(last, None))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await reached.wait()
     await tenant.delete(campaign.id)  # at once, while the import goes on
     assert await service.parts.deletions.sweep() == 0  # its rows are waited for

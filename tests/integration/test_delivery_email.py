@@ -31,7 +31,7 @@ GONE = int(FailureReason.MAILBOX_UNAVAILABLE)
 
 @pytest.fixture
 async def delivery(database_dsn: str) -> AsyncIterator[Delivery]:
-    pool = await create_pool(database_dsn, application_name="tests")
+    pool = await create_pool(database_dsn, application_name="tests", connect_seconds_max=60)
     yield Delivery(pool)
     await pool.close()
 

@@ -95,7 +95,7 @@ class Timed(Delivery):
 
 @pytest.fixture
 async def timed(database_dsn: str, nats_url: str) -> AsyncIterator[Timed]:
-    pool = await create_pool(database_dsn, application_name="tests")
+    pool = await create_pool(database_dsn, application_name="tests", connect_seconds_max=60)
     async with nats_connection(nats_url, name="tests") as nats:
         await nats.connected()
         await ensure_topology(nats.jetstream, (EMAIL,))
@@ -402,7 +402,7 @@ async def _updates(pool: Any) -> tuple[int, int]:
 async def test_every_timer_runs(timed: Timed) -> None:
     """The loops by themselves, with limits of a moment."""
     soon = dataclasses.replace(
-        TIMERS, email_look_up_after_seconds=0.2, email_timed_out_after_seconds=0.6
+        TIMERS, email_look_up_after_seconds=0.2, email_timed_out_after_seconds=4.0
     )
     campaign = await timed.sent(2)
     await timed.report(campaign, *deferred(1))

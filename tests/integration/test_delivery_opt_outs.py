@@ -30,7 +30,9 @@ ADD, REMOVE = pb.OPT_OUT_ACTION_ADD, pb.OPT_OUT_ACTION_REMOVE
 
 @pytest.fixture
 async def delivery(database_dsn: str) -> AsyncIterator[Delivery]:
-    pool = await create_pool(database_dsn, application_name="tests", connections_max=20)
+    pool = await create_pool(
+        database_dsn, application_name="tests", connect_seconds_max=60, connections_max=20
+    )
     yield Delivery(pool)
     await pool.close()
 

@@ -406,6 +406,8 @@ async def test_a_draining_service_ends_every_stream_also_a_busy_one(rig: Rig) ->
             assert code is grpc.StatusCode.UNAVAILABLE
             assert "SERVER_DRAINING" in details
         await eventually(lambda: not stream_tasks())
+        # The line comes after the status that the sender has seen.
+        await eventually(lambda: [line["event"] for line in lines].count("call") == 3)
         calls = [line for line in lines if line["event"] == "call"]
     assert [line["outcome"] for line in calls] == ["UNAVAILABLE"] * 3
 
@@ -423,7 +425,7 @@ async def test_a_sender_that_goes_away_leaves_no_task(rig: Rig) -> None:
 
 
 async def test_a_sender_that_does_not_read_is_cut_off(database_dsn: str) -> None:
-    async with delivery_rig(database_dsn, write_seconds_max=0.5) as rig:
+    async with delivery_rig(database_dsn, write_seconds_max=2.0) as rig:
         campaign = await running_campaign(rig.pool, 5)
         await rig.pool.execute("UPDATE contact SET variables = ARRAY[repeat('x', 100000)]")
         sender = await rig.sender()

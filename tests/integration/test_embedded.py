@@ -198,8 +198,9 @@ async def test_supervised_servers_come_back_on_the_same_ports(
 
 
 async def test_a_killed_owner_leaves_no_server_and_the_data_can_be_used_again(
-    data_dir: Path,
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("outreach.local.embedded._OLD_SERVER_SECONDS_MAX", 120.0)
     program = textwrap.dedent(f"""
         import asyncio
         from pathlib import Path

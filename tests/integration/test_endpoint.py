@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from outreach.sending.endpoint import Refused, listening, read_body
-from tests.sender_rig import free_port
+from tests.ports import free_port
 
 HEAD = b"POST / HTTP/1.1\r\nHost: here\r\n"
 

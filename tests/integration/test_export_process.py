@@ -18,12 +18,12 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped] # has no t
 from pydantic import SecretStr
 
 from outreach.client import OutreachClient
-from outreach.local.embedded import free_port
 from outreach.postgres.pool import create_pool
 from outreach.rpc.channel import create_channel
 from outreach.rpc.health_check import serving
 from services.campaign.export_role import ensure_export_role
 from tests.export_rig import ROLE_PASSWORD, add_organisation, export_dsn, whole
+from tests.ports import free_port
 from tests.waiting import eventually
 
 
@@ -47,7 +47,9 @@ async def _process(**settings: str) -> AsyncIterator[asyncio.subprocess.Process]
 
 
 async def test_it_waits_for_its_role_serves_and_ends_on_sigterm(database_dsn: str) -> None:
-    owner = await create_pool(database_dsn, application_name="tests", connections_min=1)
+    owner = await create_pool(
+        database_dsn, application_name="tests", connect_seconds_max=60, connections_min=1
+    )
     await ensure_export_role(owner, SecretStr(ROLE_PASSWORD))
     await owner.execute("REVOKE SELECT ON export_message FROM outreach_export")
     port = free_port()
@@ -62,17 +64,17 @@ async def test_it_waits_for_its_role_serves_and_ends_on_sigterm(database_dsn: st
                 )
             )
 
-        await eventually(has_asked, 30)
+        await eventually(has_asked, 240)
         assert not await serving(address, timeout_seconds=1)
         # What a start of the campaign service does.
         await ensure_export_role(owner, None)
-        await eventually(lambda: serving(address, timeout_seconds=1), 30)
+        await eventually(lambda: serving(address, timeout_seconds=10), 240)
         _, api_key = await add_organisation(owner)
         async with OutreachClient("127.0.0.1:9", api_key, export_address=address) as client:
             assert await whole(client.export_campaigns(columns=["id"])) == b"id\r\n"
         assert "outreach.v1.ExportService" in await _reflected(address)
         process.send_signal(signal.SIGTERM)
-        out, err = await asyncio.wait_for(process.communicate(), 20)
+        out, err = await asyncio.wait_for(process.communicate(), 240)
         assert process.returncode == 0, err.decode()
         assert ROLE_PASSWORD.encode() not in out + err
     await owner.close()

@@ -22,7 +22,7 @@ VIEWS = {"export_key", "export_campaign", "export_variables", "export_message"}
 
 @pytest.fixture
 async def owner(database_dsn: str) -> AsyncIterator[Any]:
-    pool = await create_pool(database_dsn, application_name="tests")
+    pool = await create_pool(database_dsn, application_name="tests", connect_seconds_max=60)
     yield pool
     await pool.close()
 

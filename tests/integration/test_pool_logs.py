@@ -48,7 +48,7 @@ async def test_a_try_to_connect_that_failed_is_one_line(
         away = True
         async with pool.acquire() as connection:
             connection.terminate()
-        await eventually(told, 10, "a line")
+        await eventually(told, 60, "a line")
     finally:
         await pool.close()
     line = json.loads(lines[0])

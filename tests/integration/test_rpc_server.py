@@ -81,7 +81,7 @@ class Rig:
         self.port = port
         self.channel = create_channel(f"127.0.0.1:{port}")
 
-    async def call(self, kind: str, metadata: Any = KEY, timeout_seconds: float = 10) -> Any:
+    async def call(self, kind: str, metadata: Any = KEY, timeout_seconds: float = 60) -> Any:
         """The last answer of a call, and its trailing metadata."""
         path = f"/t.T/{kind}"
         request: Any = b"x"
@@ -117,7 +117,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def _rig() -> AsyncIterator[Rig]:
+async def _rig(*, unary_seconds_max: float = 60.0) -> AsyncIterator[Rig]:
     double = Double()
     server = RpcServer(
         host="127.0.0.1",
@@ -128,7 +128,7 @@ async def _rig() -> AsyncIterator[Rig]:
             roles_allowed=lambda _method: {Role.CAMPAIGNER},
             open_services=OPEN_SERVICES,
         ),
-        deadline=DeadlineInterceptor(method_seconds={"/t.T/UnaryUnary": 0.2}),
+        deadline=DeadlineInterceptor(method_seconds={"/t.T/UnaryUnary": unary_seconds_max}),
     )
     running = Rig(double, server, await server.start())
     try:
@@ -220,7 +220,7 @@ async def test_a_statement_that_is_wrong_is_our_fault(rig: Rig) -> None:
     assert (await rig.refusal("UnaryUnary")).reason == "INTERNAL"
 
 
-async def test_a_unary_call_ends_at_our_limit_and_a_stream_does_not(rig: Rig) -> None:
+async def test_a_unary_call_ends_at_our_limit_and_a_stream_does_not() -> None:
     entered = asyncio.Event()
 
     async def wait() -> bytes:
@@ -228,18 +228,19 @@ async def test_a_unary_call_ends_at_our_limit_and_a_stream_does_not(rig: Rig) ->
         await asyncio.Event().wait()
         raise AssertionError
 
-    rig.double.behaviour = wait
-    assert (await rig.refusal("UnaryUnary")).reason == "DEADLINE_EXCEEDED"
-    assert entered.is_set()
-    released = asyncio.Event()
+    async with _rig(unary_seconds_max=1.0) as rig:
+        rig.double.behaviour = wait
+        assert (await rig.refusal("UnaryUnary")).reason == "DEADLINE_EXCEEDED"
+        assert entered.is_set()
+        released = asyncio.Event()
 
-    async def released_later() -> bytes:
-        await released.wait()
-        return b"done"
+        async def released_later() -> bytes:
+            await released.wait()
+            return b"done"
 
-    rig.double.behaviour = released_later
-    asyncio.get_running_loop().call_later(0.3, released.set)
-    assert (await rig.call("UnaryStream"))[0] == b"done"
+        rig.double.behaviour = released_later
+        asyncio.get_running_loop().call_later(1.5, released.set)
+        assert (await rig.call("UnaryStream"))[0] == b"done"
 
 
 async def test_a_key_is_looked_up_once_and_an_unknown_one_each_time(rig: Rig) -> None:
@@ -289,7 +290,7 @@ async def test_a_client_that_goes_away_cancels_its_handler(rig: Rig) -> None:
     await call.read()
     await entered.wait()
     call.cancel()
-    await asyncio.wait_for(cancelled.wait(), 5)
+    await asyncio.wait_for(cancelled.wait(), 60)
 
 
 async def test_draining_turns_health_off_and_ends_streams() -> None:
@@ -306,11 +307,12 @@ async def test_draining_turns_health_off_and_ends_streams() -> None:
         stream = asyncio.create_task(rig.refusal("UnaryStream"))
         await eventually(lambda: rig.double.lookups == 1)
         drained = asyncio.create_task(
-            rig.server.drain(end_streams=rig.double.draining.set, grace_seconds=1)
+            rig.server.drain(end_streams=rig.double.draining.set, grace_seconds=120)
         )
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()  # else it would take the whole grace
         assert (await stream).reason == "SERVER_DRAINING"
-        await asyncio.wait_for(drained, 5)
+        await asyncio.wait_for(drained, 60)
 
 
 async def test_health_follows_what_the_service_says(rig: Rig) -> None:
@@ -319,7 +321,7 @@ async def test_health_follows_what_the_service_says(rig: Rig) -> None:
         await rig.server.set_serving(serving=serving)
         for name in ("", "t.T"):
             request = health_pb2.HealthCheckRequest(service=name)
-            answer = await health.Check(request, timeout=5)
+            answer = await health.Check(request, timeout=60)
             assert answer.status == health_pb2.HealthCheckResponse.ServingStatus.Value(status)
 
 
@@ -343,6 +345,6 @@ async def test_a_slow_line_has_time_to_connect() -> None:
     async with _rig() as rig, CuttableRelay.to(f"127.0.0.1:{rig.port}", first_seconds=2) as relay:
         channel = create_channel(relay.address)
         try:
-            await asyncio.wait_for(channel.channel_ready(), 15)
+            await asyncio.wait_for(channel.channel_ready(), 60)
         finally:
             await channel.close()

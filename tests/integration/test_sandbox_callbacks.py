@@ -112,7 +112,10 @@ async def test_duplicated_callbacks_come_twice() -> None:
 
 async def test_reordered_callbacks_start_with_the_final_status() -> None:
     async with sandbox_bench(
-        callback_reordered_share=1, callback_delay_ms_min=400, callback_delay_ms_max=400
+        one_by_one=True,
+        callback_reordered_share=1,
+        callback_delay_ms_min=400,
+        callback_delay_ms_max=400,
     ) as bench:
         await bench.send(TO, "a")
         await bench.settle()
@@ -131,7 +134,9 @@ async def test_early_callbacks_come_before_the_answer() -> None:
 
 
 async def test_delays_are_kept() -> None:
-    async with sandbox_bench(callback_delay_ms_min=300, callback_delay_ms_max=300) as bench:
+    async with sandbox_bench(
+        one_by_one=True, callback_delay_ms_min=300, callback_delay_ms_max=300
+    ) as bench:
         loop = asyncio.get_running_loop()
         times: dict[str, float] = {}
 
@@ -187,7 +192,7 @@ async def test_by_default_an_error_is_not_retried_but_a_refused_connection_is_on
 
 
 async def test_a_receiver_that_comes_up_late_gets_all_callbacks() -> None:
-    async with sandbox_bench(callback_retry_seconds=3) as bench:
+    async with sandbox_bench(callback_retry_seconds=10) as bench:
         alive = asyncio.Event()
         bench.receiver.answer = lambda _: 200 if alive.is_set() else None
         await asyncio.gather(*(bench.send(f"+1512555{n:04d}", f"a{n}") for n in range(20)))

@@ -238,7 +238,7 @@ async def test_a_reset_forgets_emails_suppressions_and_events() -> None:
 
 async def test_the_status_goes_forward_with_the_events() -> None:
     async with email_bench(
-        deferred_then_delivered_share=1.0, event_delay_ms_max=0, deferral_seconds=0.4
+        deferred_then_delivered_share=1.0, event_delay_ms_max=0, deferral_seconds=3.0
     ) as bench:
         await bench.send("ada@example.org")
 

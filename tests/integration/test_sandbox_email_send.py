@@ -140,13 +140,14 @@ async def test_a_fault_hits_the_first_request_that_begins_with_a_recipient(
             except aiohttp.ClientError:
                 return None
 
+        began = time.time()
         first = await send()
         assert (first is None) == fault.value.startswith("drop")
         if fault is TransportFault.HTTP_429:
             assert first is not None
             assert first.status == 429
             assert first.headers["X-RateLimit-Remaining"] == "0"
-            assert 6 <= int(first.headers["X-RateLimit-Reset"]) - time.time() <= 8
+            assert began + 6 <= int(first.headers["X-RateLimit-Reset"]) <= time.time() + 8
         elif first is not None:
             assert first.status == 500
         accepted = 2 if fault.accepts else 0
@@ -187,10 +188,10 @@ async def test_the_rate_limit_is_told_and_kept() -> None:
 
 
 async def test_latency_delays_the_answer() -> None:
-    async with email_bench(latency_ms=120) as bench:
+    async with email_bench(latency_ms=1_500) as bench:
         began = time.perf_counter()
         await asyncio.gather(*(bench.send(f"a{at}@example.org") for at in range(20)))
-        assert 0.12 <= time.perf_counter() - began < 1.5
+        assert 1.5 <= time.perf_counter() - began < 25, "at the same time, not one by one"
 
 
 async def test_suppressed_addresses_are_dropped_until_they_are_taken_off() -> None:

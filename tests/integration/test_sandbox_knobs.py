@@ -86,7 +86,7 @@ async def test_rejected_codes_hold_for_every_try() -> None:
 async def test_error_answers_hit_the_first_try_only(
     knob: str, status: int, code: int, counted: str, accepted: int
 ) -> None:
-    async with sandbox_bench(**{knob: 1}) as bench:
+    async with sandbox_bench(**dict[str, Any]({knob: 1})) as bench:
         with pytest.raises(TwilioRestException) as refused:
             await bench.send(TO, "a")
         assert (refused.value.status, refused.value.code) == (status, code)
@@ -107,7 +107,7 @@ async def test_error_answers_hit_the_first_try_only(
     ],
 )
 async def test_dropped_connections(knob: str, counted: str, accepted: int) -> None:
-    async with sandbox_bench(**{knob: 1}) as bench:
+    async with sandbox_bench(**dict[str, Any]({knob: 1})) as bench:
         with pytest.raises(aiohttp.ClientConnectionError):
             await bench.send(TO, "a")
         ledger = await bench.ledger()
@@ -122,7 +122,7 @@ async def test_dropped_connections(knob: str, counted: str, accepted: int) -> No
 
 
 async def test_above_the_concurrency_requests_are_throttled() -> None:
-    async with sandbox_bench(concurrency_max=3, latency_ms=300) as bench:
+    async with sandbox_bench(concurrency_max=3, latency_ms=4_000) as bench:
         outcomes = await asyncio.gather(
             *(bench.send(f"+1512555{n:04d}") for n in range(8)), return_exceptions=True
         )
@@ -130,6 +130,7 @@ async def test_above_the_concurrency_requests_are_throttled() -> None:
         assert [(one.status, one.code) for one in refused] == [(429, 20429)] * 5
         ledger = await bench.ledger()
         assert (ledger["accepted"], ledger["throttled"]) == (3, 5)
+        await bench.own("PATCH", "/sandbox/knobs", {"latency_ms": 0})
         for number in range(8):
             await bench.send(f"+1512555{number:04d}")
         assert (await bench.ledger())["accepted"] == 11

@@ -147,7 +147,7 @@ async def test_an_attachment_that_is_another_is_never_sent(nats_url: str, tmp_pa
     campaign.checksums = {"terms": "0" * 64}
     async with sender_email_rig(nats_url, tmp_path, campaign=campaign) as rig:
         await rig.send(10)
-        await eventually(lambda: len(campaign.attachment_calls) >= 2, 10, "tried again")
+        await eventually(lambda: len(campaign.attachment_calls) >= 2, 60, "tried again")
         assert (await rig.sandbox.totals())["accepted"] == 0
         assert not campaign.failures
         campaign.checksums = {}

@@ -42,7 +42,7 @@ async def test_what_was_sent_comes_back_as_events(nats_url: str, tmp_path: Path)
         await rig.send(200)
         await eventually(
             lambda: not {"QUEUED", "SENDING", "SENT", "RETRYING"} & set(rig.campaign.statuses()),
-            30,
+            60,
             "all is final",
         )
         fates = {row["email"]: row for row in await rig.sandbox.rows()}
@@ -53,7 +53,7 @@ async def test_what_was_sent_comes_back_as_events(nats_url: str, tmp_path: Path)
                 assert "OPTED_OUT" in told
             else:
                 assert ("FAILED" in told) == (fate["final_event"] == "bounce")
-        await eventually(lambda: rig.campaign.account_checks, 10, "the account was checked")
+        await eventually(lambda: rig.campaign.account_checks, 60, "the account was checked")
         check = rig.campaign.account_checks[0]
         assert check.sender_addresses == ["campaigns@outreach.example"]
         assert not check.fault
@@ -78,6 +78,6 @@ async def test_the_link_in_an_email_unsubscribes_its_recipient(
             data = {"List-Unsubscribe": "One-Click"}
             async with session.post(url, data=data, allow_redirects=False) as answer:
                 assert answer.status == 200
-        await eventually(lambda: rig.campaign.opt_outs, 10, "the opt-out")
+        await eventually(lambda: rig.campaign.opt_outs, 60, "the opt-out")
         (opt_out,) = rig.campaign.opt_outs
         assert opt_out.recipient_hash == hash_of(recipient)

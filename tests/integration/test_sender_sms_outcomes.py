@@ -13,7 +13,8 @@ from outreach.internal.v1 import delivery_pb2
 from outreach.sending.look_ups import PAUSES_SECONDS
 from outreach.vocabulary import FailureReason, Outcome
 from tests.campaign_double import CampaignDouble, Message
-from tests.sender_rig import free_port, sender_rig
+from tests.ports import free_port
+from tests.sender_rig import sender_rig
 from tests.twilio_double import Fields, Reply, refused
 from tests.waiting import eventually
 
@@ -34,7 +35,7 @@ async def _one(
     async with sender_rig(nats_url, tmp_path, campaign=campaign, **changes) as rig:
         rig.twilio.script = script
         await rig.send(1)
-        await eventually(_done(rig.campaign), 15, "an outcome")
+        await eventually(_done(rig.campaign), 60, "an outcome")
         return rig.campaign.messages[1], len(rig.twilio.creates)
 
 
@@ -103,7 +104,7 @@ async def test_what_may_have_gone_out_is_unknown_and_never_sent_again(
     nats_url: str, tmp_path: Path, reply: Reply
 ) -> None:
     message, creates = await _one(
-        nats_url, tmp_path, lambda fields, tries: reply, sender_sms_request_seconds_max=1.0
+        nats_url, tmp_path, lambda fields, tries: reply, sender_sms_request_seconds_max=4.0
     )
     assert message.outcomes == [(1, Outcome.UNKNOWN)]
     assert creates == 1
@@ -139,10 +140,11 @@ async def test_throttled_until_the_window_ends_is_handed_back(
         rig.twilio.script = lambda fields, tries: Reply(429)
         await rig.send(1)
         handed_back = (1, Outcome.HANDED_BACK)
-        await eventually(lambda: handed_back in campaign.messages[1].outcomes, 10, "handed back")
+        await eventually(lambda: handed_back in campaign.messages[1].outcomes, 60, "handed back")
         rig.twilio.script = lambda fields, tries: Reply()
+        campaign.window_seconds = 300
         await rig.jobs.publish(1, 1)
-        await eventually(lambda: campaign.statuses() == {"SENT": 1}, 10, "sent by a later attempt")
+        await eventually(lambda: campaign.statuses() == {"SENT": 1}, 60, "sent by a later attempt")
         assert campaign.messages[1].attempt > 1
 
 
@@ -151,7 +153,7 @@ async def test_nobody_listens_at_the_provider_hands_back(nats_url: str, tmp_path
     nobody = f"http://127.0.0.1:{free_port()}"
     async with sender_rig(nats_url, tmp_path, campaign=campaign, twilio_api_url=nobody) as rig:
         await rig.send(1)
-        await eventually(lambda: campaign.messages[1].outcomes, 10, "an outcome")
+        await eventually(lambda: campaign.messages[1].outcomes, 60, "an outcome")
         assert {outcome for _, outcome in campaign.messages[1].outcomes} == {Outcome.HANDED_BACK}
         assert rig.twilio.creates == []
 
@@ -159,7 +161,7 @@ async def test_nobody_listens_at_the_provider_hands_back(nats_url: str, tmp_path
 async def test_a_claim_whose_window_ended_in_the_queue_is_handed_back(
     nats_url: str, tmp_path: Path
 ) -> None:
-    campaign = CampaignDouble(window_seconds=1)
+    campaign = CampaignDouble(window_seconds=5)
     async with sender_rig(
         nats_url,
         tmp_path,
@@ -169,16 +171,16 @@ async def test_a_claim_whose_window_ended_in_the_queue_is_handed_back(
     ) as rig:
         rig.twilio.hold = asyncio.Event()
         await rig.send(3)
-        await eventually(lambda: rig.twilio.open == 1, 10, "the first is under way")
+        await eventually(lambda: rig.twilio.open == 1, 60, "the first is under way")
         claimed = campaign.messages[2].claim_time
         assert claimed is not None
         await eventually(
-            lambda: (datetime.now(UTC) - claimed).total_seconds() > 1.2, 5, "the window is over"
+            lambda: (datetime.now(UTC) - claimed).total_seconds() > 5.2, 60, "the window is over"
         )
-        campaign.window_seconds = 10
+        campaign.window_seconds = 300
         rig.twilio.hold.set()
-        await eventually(lambda: campaign.messages[1].status == "SENT", 5, "what had begun")
-        await eventually(lambda: campaign.messages[3].outcomes, 5, "the last one's outcome")
+        await eventually(lambda: campaign.messages[1].status == "SENT", 60, "what had begun")
+        await eventually(lambda: campaign.messages[3].outcomes, 60, "the last one's outcome")
         for number in (2, 3):
             assert campaign.messages[number].outcomes[0] == (1, Outcome.HANDED_BACK)
 
@@ -190,9 +192,9 @@ async def test_a_refused_account_fails_the_campaign_and_sends_no_more(
     async with sender_rig(nats_url, tmp_path) as rig:
         rig.twilio.script = lambda fields, tries: reply
         await rig.send(300)
-        await eventually(lambda: rig.campaign.failures, 10, "the campaign's failure")
+        await eventually(lambda: rig.campaign.failures, 60, "the campaign's failure")
         await eventually(
-            lambda: "SENDING" not in rig.campaign.statuses(), 10, "everything is handed back"
+            lambda: "SENDING" not in rig.campaign.statuses(), 60, "everything is handed back"
         )
         (failure,) = rig.campaign.failures
         assert FailureReason(failure.failure_reason) is FailureReason.ACCOUNT_PROBLEM
@@ -208,8 +210,8 @@ async def test_an_organisation_without_account_fails_the_campaign(
     campaign.has_account = False
     async with sender_rig(nats_url, tmp_path, campaign=campaign) as rig:
         await rig.send(5)
-        await eventually(lambda: campaign.failures, 10, "the campaign's failure")
-        await eventually(lambda: campaign.statuses() == {"QUEUED": 5}, 10, "handed back")
+        await eventually(lambda: campaign.failures, 60, "the campaign's failure")
+        await eventually(lambda: campaign.statuses() == {"QUEUED": 5}, 60, "handed back")
         assert rig.twilio.creates == []
 
 
@@ -222,7 +224,7 @@ async def test_a_missing_variable_is_refused_without_a_request_when_asked(
         campaign.add(2)
         campaign.messages[1].values = [""]
         await rig.jobs.publish(1, 2)
-        await eventually(_done(campaign), 10, "both outcomes")
+        await eventually(_done(campaign), 60, "both outcomes")
         report = campaign.messages[1].last
         assert report is not None
         assert FailureReason(report.failure_reason) is FailureReason.MISSING_VARIABLE
@@ -236,7 +238,7 @@ async def test_a_missing_variable_is_delivered_as_it_stands_by_default(
         rig.campaign.add(1)
         rig.campaign.messages[1].values = [""]
         await rig.jobs.publish(1, 1)
-        await eventually(_done(rig.campaign), 10, "sent")
+        await eventually(_done(rig.campaign), 60, "sent")
         assert rig.twilio.creates[0]["Body"] == "Hello {{name}}"
 
 
@@ -264,7 +266,7 @@ async def test_throttling_brings_concurrency_down_below_the_providers_limit(
 
         double.script = script
         await rig.send(400)
-        await eventually(lambda: rig.campaign.statuses() == {"SENT": 400}, 30, "all sent")
+        await eventually(lambda: rig.campaign.statuses() == {"SENT": 400}, 240, "all sent")
         assert len({to for to, _ in double.accepted}) == len(double.accepted) == 400
 
 
@@ -289,7 +291,7 @@ async def test_look_ups_find_what_was_created_and_say_what_was_not(
         campaign, twilio = rig.campaign, rig.twilio
         twilio.script = lambda fields, tries: Reply(500)
         await rig.send(3)
-        await eventually(lambda: campaign.statuses() == {"UNKNOWN": 3}, 10, "all unknown")
+        await eventually(lambda: campaign.statuses() == {"UNKNOWN": 3}, 60, "all unknown")
         twilio.list_message(campaign.messages[1].recipient, "Hello name 1", "SMfound1")
         twilio.list_message(
             campaign.messages[2].recipient,
@@ -300,7 +302,7 @@ async def test_look_ups_find_what_was_created_and_say_what_was_not(
         )
         campaign.unknown_due = [_unknown(campaign, number) for number in (1, 2, 3)]
         await rig.jobs.publish(0, 0, kind="look_up")
-        await eventually(lambda: len(campaign.messages[3].outcomes) == 2, 10, "looked up")
+        await eventually(lambda: len(campaign.messages[3].outcomes) == 2, 60, "looked up")
         assert campaign.messages[1].status == "SENT"
         assert campaign.messages[1].last is not None
         assert campaign.messages[1].last.provider_message_id == "SMfound1"
@@ -314,7 +316,7 @@ async def test_accepted_messages_are_asked_for_by_their_ids(nats_url: str, tmp_p
     async with sender_rig(nats_url, tmp_path) as rig:
         campaign, twilio = rig.campaign, rig.twilio
         await rig.send(5)
-        await eventually(lambda: campaign.statuses() == {"SENT": 5}, 10, "all sent")
+        await eventually(lambda: campaign.statuses() == {"SENT": 5}, 60, "all sent")
         sids = {number: campaign.messages[number].last for number in range(1, 6)}
         due = []
         for number, status in enumerate(("delivered", "undelivered", "sent", "teleported"), 1):
@@ -333,7 +335,7 @@ async def test_accepted_messages_are_asked_for_by_their_ids(nats_url: str, tmp_p
             due.append(attempt)
         campaign.unknown_due = due
         await rig.jobs.publish(0, 0, kind="look_up")
-        await eventually(lambda: all(len(campaign.messages[n].outcomes) == 2 for n in sids), 10)
+        await eventually(lambda: all(len(campaign.messages[n].outcomes) == 2 for n in sids), 60)
         assert sorted(twilio.fetched) == sorted(attempt.provider_message_id for attempt in due)
         assert not twilio.queries, "the list is for those without an id"
         assert {number: campaign.messages[number].outcomes[1][1] for number in sids} == {
@@ -353,7 +355,7 @@ async def test_while_twilio_answers_nothing_it_is_not_asked_for_the_rest(
     async with sender_rig(nats_url, tmp_path) as rig:
         campaign, twilio = rig.campaign, rig.twilio
         await rig.send(1)
-        await eventually(lambda: campaign.statuses() == {"SENT": 1}, 10, "sent")
+        await eventually(lambda: campaign.statuses() == {"SENT": 1}, 60, "sent")
         last = campaign.messages[1].last
         assert last is not None
         twilio.list_message(campaign.messages[1].recipient, "", last.provider_message_id)
@@ -363,7 +365,7 @@ async def test_while_twilio_answers_nothing_it_is_not_asked_for_the_rest(
         twilio.fetch_status = 429
         await rig.jobs.publish(0, 0, kind="look_up")
         tries = len(PAUSES_SECONDS) + 1
-        await eventually(lambda: len(twilio.fetched) == tries, 10, "asked")
+        await eventually(lambda: len(twilio.fetched) == tries, 60, "asked")
         await rig.jobs.none_left()
         assert len(twilio.fetched) == tries
         assert len(campaign.messages[1].outcomes) == 1, "nothing was learned"
@@ -371,10 +373,12 @@ async def test_while_twilio_answers_nothing_it_is_not_asked_for_the_rest(
 
 async def test_sends_that_take_long_hold_up_no_look_up(nats_url: str, tmp_path: Path) -> None:
     """One organisation's jobs, each waiting for room to claim more, do not take every turn."""
-    async with sender_rig(nats_url, tmp_path, sender_sms_concurrency_start=1) as rig:
+    async with sender_rig(
+        nats_url, tmp_path, sender_sms_concurrency_start=1, sender_sms_request_seconds_max=300.0
+    ) as rig:
         campaign, twilio = rig.campaign, rig.twilio
         await rig.send(1)
-        await eventually(lambda: campaign.statuses() == {"SENT": 1}, 10, "sent")
+        await eventually(lambda: campaign.statuses() == {"SENT": 1}, 60, "sent")
         last = campaign.messages[1].last
         assert last is not None
         attempt = _unknown(campaign, 1)
@@ -382,34 +386,34 @@ async def test_sends_that_take_long_hold_up_no_look_up(nats_url: str, tmp_path: 
         twilio.hold = asyncio.Event()
         for _ in range(6):
             await rig.send(400)
-        await eventually(lambda: twilio.open >= 1, 10, "sending")
+        await eventually(lambda: twilio.open >= 1, 60, "sending")
         campaign.unknown_due = [attempt]
         await rig.jobs.publish(0, 0, kind="look_up")
-        await eventually(lambda: twilio.fetched == [last.provider_message_id], 10, "looked up")
+        await eventually(lambda: twilio.fetched == [last.provider_message_id], 60, "looked up")
         twilio.hold.set()
 
 
 async def test_look_ups_that_take_long_hold_up_no_send(nats_url: str, tmp_path: Path) -> None:
     """They are published anew every second, and the provider may be slow to tell of thousands."""
-    async with sender_rig(nats_url, tmp_path) as rig:
+    async with sender_rig(nats_url, tmp_path, sender_sms_request_seconds_max=300.0) as rig:
         campaign, twilio = rig.campaign, rig.twilio
         twilio.script = lambda fields, tries: Reply(500)
         await rig.send(1)
-        await eventually(lambda: campaign.statuses() == {"UNKNOWN": 1}, 10, "unknown")
+        await eventually(lambda: campaign.statuses() == {"UNKNOWN": 1}, 60, "unknown")
         twilio.script = lambda fields, tries: Reply()
         twilio.hold_lists = asyncio.Event()
         campaign.unknown_due = [_unknown(campaign, 1)]
         campaign.unknown_stays_due = True
         for _ in range(70):
             await rig.jobs.publish(0, 0, kind="look_up")
-        await eventually(lambda: twilio.queries, 10, "looked up")
+        await eventually(lambda: twilio.queries, 60, "looked up")
         await rig.send(5)
         await eventually(
-            lambda: campaign.statuses() == {"UNKNOWN": 1, "SENT": 5}, 10, "the others are sent"
+            lambda: campaign.statuses() == {"UNKNOWN": 1, "SENT": 5}, 60, "the others are sent"
         )
         assert len(twilio.queries) == 1, "one after the other, of a campaign"
         twilio.hold_lists.set()
-        await eventually(lambda: len(campaign.messages[1].outcomes) > 1, 10, "it ends")
+        await eventually(lambda: len(campaign.messages[1].outcomes) > 1, 60, "it ends")
 
 
 async def test_a_listed_message_is_not_taken_for_two_attempts(
@@ -423,18 +427,18 @@ async def test_a_listed_message_is_not_taken_for_two_attempts(
         campaign.add(2)
         campaign.messages[2].recipient = campaign.messages[1].recipient
         await rig.jobs.publish(1, 2)
-        await eventually(lambda: campaign.statuses() == {"UNKNOWN": 2}, 10, "both unknown")
+        await eventually(lambda: campaign.statuses() == {"UNKNOWN": 2}, 60, "both unknown")
         twilio.list_message(campaign.messages[1].recipient, "Hello", "SMone")
         campaign.unknown_due = [_unknown(campaign, number) for number in (1, 2)]
         await rig.jobs.publish(0, 0, kind="look_up")
-        await eventually(lambda: len(campaign.messages[2].outcomes) == 2, 10, "looked up")
+        await eventually(lambda: len(campaign.messages[2].outcomes) == 2, 60, "looked up")
         assert campaign.statuses() == {"SENT": 1, "UNKNOWN": 1}
         twilio.list_message(campaign.messages[1].recipient, "Hello", "SMtwo")
         again = _unknown(campaign, 2)
         again.other_provider_message_ids.append("SMone")
         campaign.unknown_due = [again]
         await rig.jobs.publish(0, 0, kind="look_up")
-        await eventually(lambda: campaign.statuses() == {"SENT": 2}, 10, "both found")
+        await eventually(lambda: campaign.statuses() == {"SENT": 2}, 60, "both found")
         ids = {
             message.last.provider_message_id
             for message in campaign.messages.values()

@@ -16,7 +16,8 @@ import pytest
 from outreach.sending.journal import Journal, read_journal
 from outreach.vocabulary import Outcome
 from tests.campaign_double import TOKEN, CampaignDouble
-from tests.sender_rig import TOKEN_KEY, Jobs, free_port
+from tests.ports import free_port
+from tests.sender_rig import TOKEN_KEY, Jobs
 from tests.twilio_double import TwilioDouble
 from tests.waiting import eventually
 
@@ -48,7 +49,7 @@ class Sender:
             },
         )
         self.running.append(process)
-        await eventually(lambda: len(self.campaign.instances) > streams, 20, "its stream")
+        await eventually(lambda: len(self.campaign.instances) > streams, 240, "its stream")
         return process
 
     async def end(self) -> None:
@@ -72,6 +73,9 @@ async def peers(nats_url: str, journal_dir: Path) -> AsyncIterator[tuple[Sender,
                 "OUTREACH_ATTEMPT_TOKEN_KEY": TOKEN_KEY,
                 "OUTREACH_SENDER_JOURNAL_DIR": str(journal_dir),
                 "OUTREACH_TWILIO_API_URL": url,
+                # Longer than a test: what is held ends when the test says so.
+                "OUTREACH_SENDER_SMS_REQUEST_SECONDS_MAX": "300",
+                "OUTREACH_SENDER_DRAIN_SECONDS_MAX": "120",
             },
         )
         try:
@@ -94,19 +98,19 @@ async def test_after_a_kill_what_had_begun_is_unknown_and_the_rest_is_sent(
         campaign.add(200)
         twilio.hold = asyncio.Event()
         await jobs.publish(1, 200)
-        await eventually(lambda: twilio.open == 32, 10, "requests under way")
-        await eventually(lambda: campaign.statuses().get("SENDING", 0) > 32, 10, "more is claimed")
+        await eventually(lambda: twilio.open == 32, 60, "requests under way")
+        await eventually(lambda: campaign.statuses().get("SENDING", 0) > 32, 60, "more is claimed")
         await _kill(process)
         twilio.hold.set()
-        await eventually(lambda: twilio.open == 0, 10, "the provider took what had arrived")
+        await eventually(lambda: twilio.open == 0, 60, "the provider took what had arrived")
         begun = {to for to, _ in twilio.accepted}
         assert len(begun) == 32
 
         await sender.start()
-        await eventually(lambda: campaign.ended, 15, "the dead sender's journal is adopted")
+        await eventually(lambda: campaign.ended, 60, "the dead sender's journal is adopted")
         await jobs.publish(1, 200)
         await eventually(
-            lambda: campaign.statuses() == {"UNKNOWN": 32, "SENT": 168}, 15, "the rest is sent"
+            lambda: campaign.statuses() == {"UNKNOWN": 32, "SENT": 168}, 240, "the rest is sent"
         )
         unknown = {m.recipient for m in campaign.messages.values() if m.status == "UNKNOWN"}
         assert unknown == begun
@@ -123,17 +127,17 @@ async def test_after_a_kill_unacknowledged_reports_are_sent_by_the_next_sender(
         process = await sender.start()
         campaign.add(50)
         await jobs.publish(1, 50)
-        await eventually(lambda: len(twilio.accepted) == 50, 10, "all created")
+        await eventually(lambda: len(twilio.accepted) == 50, 60, "all created")
         (journal,) = tmp_path.glob("*.journal")
         await eventually(
-            lambda: not read_journal(journal.read_bytes()).begun, 5, "all reports are journaled"
+            lambda: not read_journal(journal.read_bytes()).begun, 60, "all reports are journaled"
         )
         await _kill(process)
         assert campaign.statuses() == {"SENDING": 50}
         campaign.acknowledge.set()
         await sender.start()
-        await eventually(lambda: campaign.statuses() == {"SENT": 50}, 15, "all reported")
-        await eventually(lambda: campaign.ended, 10, "the dead instance ended")
+        await eventually(lambda: campaign.statuses() == {"SENT": 50}, 60, "all reported")
+        await eventually(lambda: campaign.ended, 60, "the dead instance ended")
         assert not journal.exists(), "an adopted journal is removed"
         assert all(not ended.begun for ended in campaign.ended)
         assert len(twilio.accepted) == 50
@@ -145,23 +149,24 @@ async def test_a_sender_that_was_paused_begins_nothing_after_its_windows(
     """Stopped with claims in hand, as by a debugger or a suspended machine, and let go much later."""
     async with peers(nats_url, tmp_path) as (sender, jobs):
         campaign, twilio = sender.campaign, sender.twilio
-        campaign.window_seconds = 3
+        campaign.window_seconds = 6
         process = await sender.start()
         campaign.add(200)
         twilio.hold = asyncio.Event()
         await jobs.publish(1, 200)
-        await eventually(lambda: twilio.open == 32, 10, "requests under way")
-        await eventually(lambda: campaign.statuses().get("SENDING", 0) > 32, 10, "more is claimed")
+        await eventually(lambda: twilio.open == 32, 60, "requests under way")
+        await eventually(lambda: campaign.statuses().get("SENDING", 0) > 32, 60, "more is claimed")
         process.send_signal(signal.SIGSTOP)
         claimed = {m.recipient for m in campaign.messages.values() if m.status == "SENDING"}
         over = time.monotonic() + campaign.window_seconds
         twilio.hold.set()
-        await eventually(lambda: len(twilio.accepted) == 32, 10, "what had begun is accepted")
+        await eventually(lambda: len(twilio.accepted) == 32, 60, "what had begun is accepted")
         begun = {to for to, _ in twilio.accepted}
-        await eventually(lambda: time.monotonic() > over, 10, "the windows are over")
+        await eventually(lambda: time.monotonic() > over, 60, "the windows are over")
+        campaign.window_seconds = 300
         process.send_signal(signal.SIGCONT)
         await jobs.publish(1, 200)
-        await eventually(lambda: campaign.statuses() == {"SENT": 200}, 30, "all is sent")
+        await eventually(lambda: campaign.statuses() == {"SENT": 200}, 240, "all is sent")
         recipients = [to for to, _ in twilio.accepted]
         assert len(recipients) == len(set(recipients)) == 200, "nobody twice"
         for message in campaign.messages.values():
@@ -177,16 +182,16 @@ async def test_a_living_sibling_adopts_too(nats_url: str, tmp_path: Path) -> Non
         twilio.hold = asyncio.Event()
         campaign.add(100)
         await jobs.publish(1, 100)
-        await eventually(lambda: twilio.open == 32, 10, "requests under way")
+        await eventually(lambda: twilio.open == 32, 60, "requests under way")
         second = await sender.start()
         await _kill(first)
         twilio.hold.set()
-        await eventually(lambda: campaign.ended, 15, "the sibling tells")
+        await eventually(lambda: campaign.ended, 60, "the sibling tells")
         assert campaign.ended[0].instance_id == campaign.instances[0]
         assert second.returncode is None
         await jobs.publish(1, 100)
         await eventually(
-            lambda: campaign.statuses() == {"UNKNOWN": 32, "SENT": 68}, 15, "the rest is sent"
+            lambda: campaign.statuses() == {"UNKNOWN": 32, "SENT": 68}, 240, "the rest is sent"
         )
 
 
@@ -225,7 +230,7 @@ async def test_after_a_power_failure_nothing_is_said_about_what_had_begun(
         path = journal.path
         os.close(journal._file)  # the process is gone, the file is not
         await sender.start()
-        await eventually(lambda: not path.exists(), 15, "the journal is adopted")
+        await eventually(lambda: not path.exists(), 60, "the journal is adopted")
         assert campaign.statuses() == {"SENDING": 1, "SENT": 1}, "the report counts, no more"
         assert campaign.ended == []
 
@@ -239,14 +244,14 @@ async def test_sigterm_finishes_what_has_begun_and_hands_back_the_rest(
         twilio.hold = asyncio.Event()
         campaign.add(300)
         await jobs.publish(1, 300)
-        await eventually(lambda: twilio.open == 32, 10, "requests under way")
+        await eventually(lambda: twilio.open == 32, 60, "requests under way")
         process.send_signal(signal.SIGTERM)
         await eventually(
-            lambda: campaign.statuses().get("SENDING") == 32, 10, "what had not begun is back"
+            lambda: campaign.statuses().get("SENDING") == 32, 60, "what had not begun is back"
         )
         assert process.returncode is None
         twilio.hold.set()
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 240) == 0
         assert campaign.statuses() == {"SENT": 32, "QUEUED": 268}
         assert campaign.ended[-1].instance_id == campaign.instances[-1]
         assert list(tmp_path.iterdir()) == []
@@ -261,14 +266,17 @@ async def test_sigterm_without_a_campaign_service_ends_in_time_and_keeps_the_jou
         process = await sender.start(OUTREACH_SENDER_DRAIN_SECONDS_MAX="1")
         campaign.add(10)
         await jobs.publish(1, 10)
-        await eventually(lambda: len(twilio.accepted) == 10, 10, "created")
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        await eventually(lambda: len(twilio.accepted) == 10, 60, "created")
         (journal,) = tmp_path.glob("*.journal")
+        await eventually(
+            lambda: not read_journal(journal.read_bytes()).begun, 60, "all reports are journaled"
+        )
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 240) == 0
         assert len(read_journal(journal.read_bytes()).batches) >= 1
         campaign.acknowledge.set()
         await sender.start()
-        await eventually(lambda: campaign.statuses() == {"SENT": 10}, 15, "told by the next one")
+        await eventually(lambda: campaign.statuses() == {"SENT": 10}, 60, "told by the next one")
 
 
 async def test_missing_settings_are_named(tmp_path: Path) -> None:
@@ -311,7 +319,7 @@ async def test_a_part_that_ends_by_itself_ends_the_process(nats_url: str, tmp_pa
             stderr=asyncio.subprocess.PIPE,
         )
         sender.running.append(process)
-        _, logs = await asyncio.wait_for(process.communicate(), 30)
+        _, logs = await asyncio.wait_for(process.communicate(), 240)
     assert process.returncode == 1
     assert b'"task": "stream"' in logs
     assert b"background_task_ended" in logs

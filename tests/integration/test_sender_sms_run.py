@@ -13,7 +13,7 @@ async def test_every_message_of_a_job_is_sent_once_and_reported(
 ) -> None:
     async with sender_rig(nats_url, tmp_path) as rig:
         await rig.send(700)
-        await eventually(lambda: rig.campaign.statuses() == {"SENT": 700}, 20, "all sent")
+        await eventually(lambda: rig.campaign.statuses() == {"SENT": 700}, 240, "all sent")
         recipients = [to for to, _ in rig.twilio.accepted]
         assert len(recipients) == len(set(recipients)) == 700
         bodies = {fields["To"]: fields["Body"] for fields in rig.twilio.creates}

@@ -17,8 +17,8 @@ async def held(rig: Rig, count: int) -> asyncio.Event:
     """So many messages are dispatched, and as many requests as may be are at the provider, which does not answer."""
     rig.twilio.hold = asyncio.Event()
     await rig.send(count)
-    await eventually(lambda: rig.twilio.open == CONCURRENCY, 20, "requests are under way")
-    await eventually(lambda: rig.campaign.statuses().get("SENDING", 0) > 20, 20, "more is claimed")
+    await eventually(lambda: rig.twilio.open == CONCURRENCY, 60, "requests are under way")
+    await eventually(lambda: rig.campaign.statuses().get("SENDING", 0) > 20, 60, "more is claimed")
     return rig.twilio.hold
 
 
@@ -35,11 +35,11 @@ async def test_a_stop_hands_back_what_has_not_begun(nats_url: str, tmp_path: Pat
         await rig.jobs.tell_stop(run=2)
         await rig.jobs.tell_stop()
         left = {"SENDING": CONCURRENCY, "QUEUED": 100 - CONCURRENCY}
-        # The window is ten seconds; nobody waits for that.
-        await eventually(lambda: rig.campaign.statuses() == left, 5, "handed back at once")
+        # The window is five minutes; nobody waits for that.
+        await eventually(lambda: rig.campaign.statuses() == left, 60, "handed back at once")
         answer.set()
         left = {"SENT": CONCURRENCY, "QUEUED": 100 - CONCURRENCY}
-        await eventually(lambda: rig.campaign.statuses() == left, 10, "the others went on")
+        await eventually(lambda: rig.campaign.statuses() == left, 60, "the others went on")
         assert len(rig.twilio.creates) == CONCURRENCY
         await rig.jobs.none_left()
         assert not rig.campaign.failures, "a stop is no failure"
@@ -51,10 +51,10 @@ async def test_a_stop_of_another_run_changes_nothing(nats_url: str, tmp_path: Pa
     async with sender_rig(nats_url, tmp_path) as rig:
         rig.twilio.hold = asyncio.Event()
         await rig.send(50)
-        await eventually(lambda: rig.twilio.open, 20, "requests are under way")
+        await eventually(lambda: rig.twilio.open, 60, "requests are under way")
         await rig.jobs.tell_stop(run=2)
         rig.twilio.hold.set()
-        await eventually(lambda: rig.campaign.statuses() == {"SENT": 50}, 20, "all sent")
+        await eventually(lambda: rig.campaign.statuses() == {"SENT": 50}, 60, "all sent")
 
 
 async def test_the_next_claim_tells_it_too(nats_url: str, tmp_path: Path) -> None:
@@ -69,12 +69,12 @@ async def test_the_next_claim_tells_it_too(nats_url: str, tmp_path: Path) -> Non
         rig.campaign.stopped = True
         claims = rig.campaign.claims
         answer.set()
-        await eventually(lambda: rig.campaign.claims > claims, 10, "it claims again")
+        await eventually(lambda: rig.campaign.claims > claims, 60, "it claims again")
 
         def settled() -> bool:
             return set(rig.campaign.statuses()) == {"SENT", "QUEUED"}
 
-        await eventually(settled, 5, "handed back")
+        await eventually(settled, 60, "handed back")
         sent = rig.campaign.statuses()["SENT"]
         assert sent < 100, "not all that was claimed"
         assert len(rig.twilio.creates) == sent
@@ -84,10 +84,10 @@ async def test_emails_that_lie_ready_are_handed_back(nats_url: str, tmp_path: Pa
     async with sender_email_rig(
         nats_url, tmp_path, sender_email_concurrency_start=1, sender_email_concurrency_max=1
     ) as rig:
-        await rig.sandbox.set(latency_ms=1_500)
+        await rig.sandbox.set(latency_ms=8_000)
         await rig.send(3_000)
         await eventually(
-            lambda: rig.campaign.statuses().get("SENDING", 0) >= 2_000, 20, "a second is claimed"
+            lambda: rig.campaign.statuses().get("SENDING", 0) >= 2_000, 60, "a second is claimed"
         )
         rig.campaign.stopped = True
         await rig.jobs.tell_stop()

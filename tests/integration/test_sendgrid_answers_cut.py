@@ -44,7 +44,7 @@ async def _sent(reply: bytes) -> tuple[Answer, list[bytes]]:
     ]
     async with (
         answering(reply) as (url, bodies),
-        HttpTransport(connections_max=1, request_seconds_max=5) as transport,
+        HttpTransport(connections_max=1, request_seconds_max=60) as transport,
     ):
         key = TokenKey("a key of at least thirty-two characters")
         provider = SendGridProvider(transport, key, api_url=url, public_url="https://x.example")
@@ -89,7 +89,7 @@ async def test_a_server_that_is_gone_is_not_sent_to() -> None:
     campaign = EmailCampaignDouble()
     async with answering(b"") as (url, _):
         pass
-    async with HttpTransport(connections_max=1, request_seconds_max=5) as transport:
+    async with HttpTransport(connections_max=1, request_seconds_max=60) as transport:
         key = TokenKey("a key of at least thirty-two characters")
         provider = SendGridProvider(transport, key, api_url=url, public_url="https://x.example")
         prepared = provider.prepare(campaign.content(), campaign.account(), ())

@@ -14,7 +14,7 @@ from outreach.sending.outcomes import AttemptOutcome
 from outreach.sending.transport import HttpTransport
 from outreach.vocabulary import Outcome
 from services.sender_email.look_up import LookUp
-from tests.sender_rig import free_port
+from tests.ports import free_port
 
 OURS = "ours"
 ANOTHERS = "anothers"
@@ -41,7 +41,7 @@ async def _look_up(emails: dict[str, str | int]) -> AttemptOutcome | None:
     port = free_port()
     async with (
         listening(handle, "127.0.0.1", port),
-        HttpTransport(connections_max=1, request_seconds_max=5) as transport,
+        HttpTransport(connections_max=1, request_seconds_max=60) as transport,
     ):
         look_up = LookUp(transport, f"http://127.0.0.1:{port}", CIMultiDict())
         return await look_up.find(attempt, OURS)

@@ -18,7 +18,7 @@ from outreach.jetstream.topology import SUPPRESSIONS_ACK_WAIT_SECONDS
 from services.sandbox.app import Sandbox, running
 from services.sandbox.settings import SandboxSettings
 from tests.email_webhook_rig import EmailCampaign, EmailRig, email_rig
-from tests.sender_rig import free_port
+from tests.ports import free_port
 from tests.waiting import eventually
 
 PATH = "/v3/asm/suppressions/global"
@@ -55,7 +55,7 @@ async def test_who_used_a_link_is_entered_at_sendgrid(nats_url: str, tmp_path: P
                 nats_url, tmp_path, campaign=campaign, sendgrid_url=at.url, pushes=True
             ) as rig:
                 await unsubscribe(rig, 1, 3, 3)
-                await eventually(lambda: len(entered(at)) == 2, 10, "entered")
+                await eventually(lambda: len(entered(at)) == 2, 60, "entered")
                 await rig.none_stored()
         assert set(entered(at)) == {"somebody-1@example.com", "somebody-3@example.com"}
         assert "example.com" not in str(lines)
@@ -97,7 +97,7 @@ async def test_who_is_gone_with_the_campaign_is_left(nats_url: str, tmp_path: Pa
             nats_url, tmp_path, campaign=campaign, sendgrid_url=at.url, pushes=True
         ) as rig:
             await unsubscribe(rig, 99, 2)
-            await eventually(lambda: entered(at), 10, "the other one is entered")
+            await eventually(lambda: entered(at), 60, "the other one is entered")
             await rig.none_stored()
         assert entered(at) == ["somebody-2@example.com"]
 
@@ -121,10 +121,10 @@ async def test_it_survives_a_kill_before_it_was_entered(nats_url: str, tmp_path:
             nats_url, tmp_path / "a", campaign=campaign, sendgrid_url=url, pushes=True
         ) as rig:
             await unsubscribe(rig, 1)
-            await eventually(lambda: campaign.opt_outs, 10, "the report is not held up")
+            await eventually(lambda: campaign.opt_outs, 60, "the report is not held up")
             await eventually(
                 lambda: any(line["event"] == "suppressions_put_off" for line in lines),
-                10,
+                60,
                 "tried in vain",
             )
     async with (
@@ -160,14 +160,14 @@ async def test_what_fails_is_tried_again_until_it_works(nats_url: str, tmp_path:
                         for line in lines
                     )
 
-                await eventually(put_off("UNAVAILABLE"), 10, "without the account")
+                await eventually(put_off("UNAVAILABLE"), 60, "without the account")
                 campaign.recipient_fault = grpc.StatusCode.INTERNAL
                 campaign.account_fault = None
-                await eventually(put_off("INTERNAL"), 10, "without the recipient")
+                await eventually(put_off("INTERNAL"), 60, "without the recipient")
                 campaign.recipient_fault = None
-                await eventually(put_off("HTTP 401"), 10, "with a key that is refused")
+                await eventually(put_off("HTTP 401"), 60, "with a key that is refused")
                 campaign.sendgrid.api_key = at.settings.sendgrid_api_key
-                await eventually(lambda: entered(at), 20, "entered")
+                await eventually(lambda: entered(at), 60, "entered")
                 await rig.none_stored()
         assert "example.com" not in str(lines)
         assert len(campaign.opt_outs) == 1, "reported once, long before"
@@ -223,7 +223,7 @@ async def test_one_that_is_refused_takes_no_others_with_it(nats_url: str, tmp_pa
             async def reported() -> bool:
                 return await rig.stored() == 8
 
-            await eventually(reported, 10, "only the suppressions are left")
+            await eventually(reported, 60, "only the suppressions are left")
         async with email_rig(
             nats_url, tmp_path, campaign=campaign, sendgrid_url=url, pushes=True
         ) as rig:
@@ -278,7 +278,7 @@ async def test_what_is_no_suppression_is_put_aside(
             finally:
                 await connection.close()
             await unsubscribe(rig, 1)
-            await eventually(lambda: entered(at), 10, "the next one is entered")
+            await eventually(lambda: entered(at), 60, "the next one is entered")
             await rig.none_stored()
         assert entered(at) == ["somebody-1@example.com"]
 
@@ -305,11 +305,11 @@ async def test_a_slow_sendgrid_holds_up_no_report(nats_url: str, tmp_path: Path)
         ) as rig:
             campaign.sendgrid.webhook_public_key = rig.webhook_key.public_key
             await unsubscribe(rig, 1)
-            await eventually(lambda: campaign.recipients_asked, 10, "being entered")
+            await eventually(lambda: campaign.recipients_asked, 60, "being entered")
             events = [rig.event("delivered", number) for number in range(1, 51)]
             assert await rig.post_events(*events) == 204
             await unsubscribe(rig, 2)
-            await eventually(lambda: len(campaign.opt_outs) == 2, 4, "both opt-outs")
+            await eventually(lambda: len(campaign.opt_outs) == 2, 60, "both opt-outs")
             await rig.becomes(DELIVERED=50)
     finally:
         never.set()

@@ -42,7 +42,7 @@ async def snapshot(rig: TrialRig) -> tuple[Any, list[str]]:
     stub: Any = watch_pb2_grpc.WatchServiceStub(rig.owner.channel)
     request = watch_pb2.WatchCampaignsRequest(statuses=[campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS])
     call = stub.WatchCampaigns(request, metadata=rig.owner.metadata)
-    first = await asyncio.wait_for(call.read(), 10)
+    first = await asyncio.wait_for(call.read(), 60)
     return call, [campaign.id for campaign in first.snapshot.campaigns]
 
 
@@ -77,7 +77,7 @@ async def test_a_test_alone_is_no_running_campaign(rig: TrialRig) -> None:
     await rig.report(UUID(test.id), delivered)
     assert (await rig.get(test.id)).final
     await rig.owner.run(campaign.id)
-    told = await asyncio.wait_for(call.read(), 10)
+    told = await asyncio.wait_for(call.read(), 60)
     assert told.campaign.id == campaign.id
     call.cancel()
 

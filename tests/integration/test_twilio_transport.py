@@ -16,7 +16,7 @@ from yarl import URL
 from outreach.sending.provider import WindowOver
 from outreach.sending.transport import AnswerLost, HttpAnswer, NothingLeft
 from services.sender_sms.transport import TwilioTransport, basic_headers
-from tests.sender_rig import free_port
+from tests.ports import free_port
 from tests.waiting import eventually
 
 FORM = b"To=%2B15005550006&Body=Hello"
@@ -81,7 +81,7 @@ def serve() -> Iterator[Callable[[int], Server]]:
 @pytest.fixture
 async def transport(serve: Callable[[int], Server]) -> AsyncIterator[TwilioTransport]:
     """Closed before the servers, whose threads wait for the end of their connections."""
-    transport = TwilioTransport(connections_max=4, request_seconds_max=5.0)
+    transport = TwilioTransport(connections_max=4, request_seconds_max=60.0)
     yield transport
     await transport.close()
 
@@ -130,7 +130,7 @@ async def test_what_must_not_begin_does_not_leave(
     with pytest.raises(NothingLeft):
         await _post(transport, server.port, begin)
     await transport.close()
-    await eventually(lambda: server.connections == 1, 5, "connected")
+    await eventually(lambda: server.connections == 1, 60, "connected")
     assert not server.received
 
 

@@ -20,6 +20,7 @@ from outreach.local.embedded import EmbeddedNats
 from outreach.sending.attempt_token import TokenKey
 from services.sender_email.unsubscribe_pages import asking
 from tests.email_webhook_rig import HASH, EmailRig, email_rig
+from tests.sender_rig import commits_waited_for
 from tests.waiting import eventually
 
 FORM = "application/x-www-form-urlencoded"
@@ -42,7 +43,7 @@ async def ask(
 
 
 async def opted_out(rig: EmailRig, count: int = 1) -> None:
-    await eventually(lambda: len(rig.campaign.opt_outs) == count, 10, "the opt-out")
+    await eventually(lambda: len(rig.campaign.opt_outs) == count, 60, "the opt-out")
     for opt_out in rig.campaign.opt_outs:
         assert opt_out.action == delivery_pb2.OPT_OUT_ACTION_ADD
         assert opt_out.source == "link"
@@ -189,10 +190,11 @@ async def test_it_is_committed_when_it_is_answered(rig: EmailRig) -> None:
 async def test_while_commits_take_long_it_is_stored_and_answered(rig: EmailRig) -> None:
     await rig.none_stored()
     rig.campaign.acknowledge.clear()
-    assert (await ask(rig, "POST", rig.link_path()))[0] == 200
+    async with commits_waited_for(1.0):
+        assert (await ask(rig, "POST", rig.link_path()))[0] == 200
     assert await rig.stored() == 2, "the opt-out, and what the provider is told"
     rig.campaign.acknowledge.set()
-    await eventually(lambda: len(rig.campaign.opt_outs) == 2, 10, "both ways; harmless")
+    await eventually(lambda: len(rig.campaign.opt_outs) == 2, 60, "both ways; harmless")
 
 
 async def test_without_a_stream_it_is_stored_and_answered(nats_url: str, tmp_path: Path) -> None:
@@ -262,7 +264,7 @@ async def test_without_nats_it_is_put_off_and_said(tmp_path: Path) -> None:
         async def again() -> bool:
             return (await ask(rig, "POST", rig.link_path()))[0] == 200
 
-        await eventually(again, 20, "stored when it comes again")
+        await eventually(again, 60, "stored when it comes again")
         await opted_out(rig, len(rig.campaign.opt_outs))
         assert rig.campaign.opt_outs, "committed each time"
 

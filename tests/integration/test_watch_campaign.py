@@ -283,7 +283,7 @@ async def test_a_response_holds_whole_commits_of_a_bounded_number_of_changes(
 async def test_a_watcher_that_does_not_read_is_cut_off_with_a_token_to_go_on_from(
     database_dsn: str, nats_url: str
 ) -> None:
-    async with watch_rig(database_dsn, nats_url, write_seconds_max=0.5) as rig:
+    async with watch_rig(database_dsn, nats_url, write_seconds_max=3.0) as rig:
         campaign = await rig.running(1_000)
         await rig.long_log(campaign, 1_500, 1_000)
         watch = rig.watch(campaign, token=rig.token(campaign, 1))

@@ -15,8 +15,8 @@ from services.sandbox.app import Sandbox, running
 from services.sandbox.knobs import Knobs
 from services.sandbox.settings import SandboxSettings
 from tests.email_webhook_rig import EmailCampaign, EmailRig, email_rig
+from tests.ports import free_port
 from tests.sandbox_email_parts import QUICK, asked, mail, personalization
-from tests.sender_rig import free_port
 from tests.waiting import eventually
 
 SPREAD = {
@@ -86,7 +86,7 @@ async def ledger_of(rig: EmailRig, at: Sandbox) -> list[dict[str, Any]]:
         answer = await asked(rig.session, at.url, "GET", "/sandbox/sendgrid/ledger", None, key)
         return bool(answer.body["emails_with_pending_events"] == 0)
 
-    await eventually(settled, 30, "all events posted")
+    await eventually(settled, 240, "all events posted")
     path = "/sandbox/sendgrid/ledger/emails?limit=10000"
     answer = await asked(rig.session, at.url, "GET", path, None, key)
     return list(answer.body["emails"])
