@@ -27,7 +27,7 @@ from tests.campaign_data import RECIPIENT_KEY, Running, Wakes, statuses
 
 TOKEN = "the internal token of the tests"
 SECRET_KEY = "a secret key of the tests, 32 characters"
-READ_SECONDS_MAX = 15.0
+READ_SECONDS_MAX = 60.0
 
 
 class Delivery:

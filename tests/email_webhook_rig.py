@@ -171,7 +171,7 @@ class EmailRig:
 
     async def becomes(self, **statuses: int) -> None:
         """Wait for the messages' statuses."""
-        await eventually(lambda: self.campaign.statuses() == statuses, 20, str(statuses))
+        await eventually(lambda: self.campaign.statuses() == statuses, 60, str(statuses))
 
     async def stored(self) -> int:
         """Messages in the inbox stream that are not acknowledged."""
@@ -188,7 +188,7 @@ class EmailRig:
         async def none() -> bool:
             return await self.stored() == 0
 
-        await eventually(none, 20, "all is acknowledged")
+        await eventually(none, 60, "all is acknowledged")
 
 
 async def _ensure(jetstream: JetStreamContext) -> None:

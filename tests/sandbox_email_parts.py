@@ -167,7 +167,7 @@ class EmailBench:
         async def settled() -> bool:
             return bool((await self.ledger())["emails_with_pending_events"] == 0)
 
-        await eventually(settled, 30, "all events posted")
+        await eventually(settled, 60, "all events posted")
 
 
 async def asked(

@@ -159,7 +159,7 @@ class Bench:
 
     async def settle(self) -> None:
         """Wait until no callback is still to be made."""
-        await eventually(self._is_settled, 20, "all callbacks made")
+        await eventually(self._is_settled, 60, "all callbacks made")
 
     def _is_settled(self) -> bool | Awaitable[bool]:
         async def asked() -> bool:

@@ -113,7 +113,7 @@ class Jobs:
             return await self.left() == 0
 
         condition: Callable[[], Awaitable[bool]] = none
-        await eventually(condition, 10, "every job is acknowledged")
+        await eventually(condition, 60, "every job is acknowledged")
 
     async def ready(self) -> None:
         """Wait until the sender has set up the streams."""
@@ -122,7 +122,7 @@ class Jobs:
             exist: Callable[[], Awaitable[bool]] = partial(
                 _exists, connection.jetstream(), self._channel
             )
-            await eventually(exist, 10, "the sender made the consumers")
+            await eventually(exist, 60, "the sender made the consumers")
         finally:
             await connection.close()
 

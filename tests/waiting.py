@@ -28,10 +28,12 @@ async def eventually(
 
 async def eventually(
     condition: Callable[[], T | Awaitable[T]],
-    timeout_seconds: float = 10.0,
+    timeout_seconds: float = 60.0,
     what: str = "the condition",
 ) -> T:
     """Ask `condition` until it answers something true, and return that.
+
+    The time is a guard against a hang, on a machine that is ten times slower too; it measures nothing.
 
     Raises:
         AssertionError: it did not within `timeout_seconds`; with the last answer. What the

@@ -32,7 +32,7 @@ from services.campaign.watch.hub import WatchHub
 from services.campaign.watch.servicer import WatchServicer, add_to
 from tests.campaign_data import RECIPIENT_KEY, Running, running_campaign
 
-READ_SECONDS_MAX = 15.0
+READ_SECONDS_MAX = 60.0
 
 
 @dataclass

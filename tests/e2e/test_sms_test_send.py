@@ -19,26 +19,28 @@ from outreach.v1.campaign_pb2 import (
 )
 from services.sandbox.fates import Fates
 from services.sandbox.knobs import Knobs
-from tests.campaign_history import SEED, History, counts_of, recipients
+from tests.campaign_history import END_SECONDS_MAX, SEED, History, counts_of, recipients
+from tests.kills import RESTART_SECONDS_MAX
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
-CONTACTS = 600
-# Slow enough for a run to last; the refusals are for those who get a test.
+CONTACTS = 300
+# Slow enough for a run to last, and for what the sandbox shows of it (100 messages) to be its last seconds; the refusals
+# are for those who get a test.
 KNOBS = Knobs(
-    latency_ms=300,
-    concurrency_max=20,
+    latency_ms=600,
+    concurrency_max=12,
     rejected_codes={21211: 0.3},
     callback_delay_ms_min=50,
     callback_delay_ms_max=500,
 )
-# The provider accepts in the middle of the request, answers 3 s later, and tells of the end after that.
+# The provider accepts in the middle of the request, answers 5 s later, and tells of the end after that.
 SLOW = Knobs(
-    latency_ms=6_000,
+    latency_ms=10_000,
     callback_statuses=(),
-    callback_delay_ms_min=4_000,
-    callback_delay_ms_max=5_000,
+    callback_delay_ms_min=6_000,
+    callback_delay_ms_max=7_000,
 )
 
 
@@ -74,7 +76,7 @@ async def opted_out(client: OutreachClient, sandbox: SandboxClient, to: str) -> 
     async def known() -> bool:
         return (await client.estimate_campaign(campaign.id)).suppressed == 1
 
-    await eventually(known, 30, "the STOP is taken in")
+    await eventually(known, END_SECONDS_MAX, "the STOP is taken in")
 
 
 async def final(client: OutreachClient, test_send_id: str) -> test_send_pb2.TestSend:
@@ -84,7 +86,7 @@ async def final(client: OutreachClient, test_send_id: str) -> test_send_pb2.Test
         test = await client.get_test_send(test_send_id)
         return test if test.final else None
 
-    test = await eventually(ended, 60, "the test send is final")
+    test = await eventually(ended, END_SECONDS_MAX, "the test send is final")
     assert test is not None
     return test
 
@@ -135,7 +137,7 @@ async def test_a_test_goes_out_beside_a_run_and_changes_no_campaign(stack: Local
             campaign = await client.get_campaign(history.campaign_id)
             return campaign.status == CAMPAIGN_STATUS_COMPLETE
 
-        await eventually(complete, 60, "the run is complete")
+        await eventually(complete, END_SECONDS_MAX, "the run is complete")
         counts = counts_of((await client.get_campaign(history.campaign_id)).counts)
         assert sum(counts.values()) == CONTACTS
         assert counts.keys() <= {"delivered", "assumed_delivered"}
@@ -157,15 +159,17 @@ async def test_a_sender_that_is_killed_sends_no_test_twice(stack: LocalStack) ->
         async def is_accepted() -> bool:
             return await texts(sandbox, to) != []
 
-        await eventually(is_accepted, 30, "the provider has accepted it")
+        await eventually(is_accepted, END_SECONDS_MAX, "the provider has accepted it")
         pid = stack.supervisor.kill("sender-sms-1")
         assert not sending.done(), "its answer was still to come"
-        await stack.supervisor.wait_restarted("sender-sms-1", pid)
+        await stack.supervisor.wait_restarted("sender-sms-1", pid, RESTART_SECONDS_MAX)
         test = await sending
 
         async def is_delivered() -> bool:
             (message,) = (await client.get_test_send(test.id)).messages
             return message.status == message_pb2.MESSAGE_STATUS_DELIVERED
 
-        await eventually(is_delivered, 60, "the callback says what the answer could not")
+        await eventually(
+            is_delivered, END_SECONDS_MAX, "the callback says what the answer could not"
+        )
         assert await texts(sandbox, to) == ["[Test] Hi {{name}}"]
