@@ -26,8 +26,8 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 CONTACTS = 300
-# Slow enough for a run to last, and for what the sandbox shows of it (100 messages) to be its last seconds; the refusals
-# are for those who get a test.
+# Slow enough for a run to last, and for the last 100 messages, which the sandbox shows, to be those of some seconds.
+# The refusals are for those who get a test.
 KNOBS = Knobs(
     latency_ms=600,
     concurrency_max=12,
