@@ -97,7 +97,7 @@ class EmailRig:
         """A job for all messages there are."""
         await self.jobs.publish(1, len(self.campaign.messages), kind=kind)
 
-    async def settled(self, expected: dict[str, int], timeout_seconds: float = 20) -> None:
+    async def settled(self, expected: dict[str, int], timeout_seconds: float = 60) -> None:
         """Wait for these numbers of messages by status."""
         statuses: Callable[[], bool] = lambda: self.campaign.statuses() == expected  # noqa: E731
         try:
