@@ -25,7 +25,7 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
-CONTACTS = 600
+CONTACTS = 2_000
 # Slow enough for a run to last, and for the last 100 messages, which the sandbox shows, to be those of some seconds.
 # The refusals are for those who get a test.
 KNOBS = Knobs(
@@ -118,7 +118,7 @@ async def test_a_test_goes_out_beside_a_run_and_changes_no_campaign(stack: Local
         )
         assert draft.status == CAMPAIGN_STATUS_CREATED
         await history.run()
-        await history.in_the_middle(0.1)
+        await history.in_the_middle(0.02)
 
         # Looked for at once: the sandbox shows the last messages only, and those of the run follow.
         creating = asyncio.create_task(
