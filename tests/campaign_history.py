@@ -31,14 +31,17 @@ from tests.waiting import eventually
 
 SEED = "history"
 #: A guard against a hang: on a quiet machine a run takes seconds.
-END_SECONDS_MAX = 150.0
+END_SECONDS_MAX = 600.0
+#: The last receipts are on their way through the inbox for so long at most.
+EQUAL_SECONDS_MAX = 120.0
 
 #: Timers so short that a run takes seconds; longer than the longest way of a callback, and long
-#: enough for look-ups that the sandbox throttles while sends take all of its concurrency.
+#: enough for look-ups that the sandbox throttles while sends take all of its concurrency, also on a
+#: machine that is ten times slower: what they settle nobody may correct later.
 SHORT_TIMERS = {
-    "OUTREACH_ASSUMED_DELIVERED_AFTER_SECONDS": "6",
+    "OUTREACH_ASSUMED_DELIVERED_AFTER_SECONDS": "15",
     "OUTREACH_LOOK_UP_AFTER_SECONDS": "1",
-    "OUTREACH_UNCONFIRMED_AFTER_SECONDS": "8",
+    "OUTREACH_UNCONFIRMED_AFTER_SECONDS": "30",
     "OUTREACH_REDISPATCH_AFTER_SECONDS": "1",
 }
 
@@ -172,13 +175,13 @@ class History:
         return int((await self.sandbox.ledger())["accepted"])
 
     async def in_the_middle(self, share: float = 1 / 3) -> None:
-        """Wait until the provider has accepted this share; most of the rest is still to come."""
+        """Wait until the provider has accepted this share; much of the rest is still to come."""
 
         async def reached() -> bool:
             return await self.accepted() >= self.total * share
 
         await eventually(reached, END_SECONDS_MAX, f"{share:.0%} accepted")
-        assert await self.accepted() < self.total * (share + 1) / 2, "too late to be a fault"
+        assert await self.accepted() < self.total * (share + 4) / 5, "too late to be a fault"
 
     async def end(self) -> Campaign:
         """Wait until the campaign is final and every message has the end that its fate says.
@@ -211,7 +214,7 @@ class History:
             return not seen
 
         try:
-            await eventually(equal, 60.0)
+            await eventually(equal, EQUAL_SECONDS_MAX)
         except AssertionError:
             return seen
         return []

@@ -16,10 +16,17 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import nats
 import pytest
+from hypothesis import HealthCheck, settings
 
 from outreach.postgres.migrate import migrate
 from tests.ports import free_port
 from tests.servers import ServerThread, new_nats, new_postgres
+
+# How long an example takes says something of the machine only.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 # A shell starts what runs in its background with SIGINT ignored, and all that is started from here would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

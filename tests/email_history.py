@@ -35,6 +35,7 @@ from services.sandbox.sendgrid.knobs import EmailKnobs
 from services.sender_email.reasons import event_outcome
 from tests.campaign_history import (
     END_SECONDS_MAX,
+    EQUAL_SECONDS_MAX,
     SEED,
     UNCONFIRMED,
     End,
@@ -193,7 +194,9 @@ class EmailHistory:
             return not seen
 
         try:
-            await eventually(equal, 60.0)  # the last events are on their way through the inbox
+            await eventually(
+                equal, EQUAL_SECONDS_MAX
+            )  # the last events are on their way through the inbox
         except AssertionError:
             raise AssertionError("\n".join(seen[:_DIFFERENCES_SHOWN_MAX])) from None
         campaign = await self.client.get_campaign(self.campaign_id)

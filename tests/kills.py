@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 
+from outreach.client import Timeouts
 from outreach.local.stack import LocalStack
 
-RESTART_SECONDS_MAX = 90.0
+RESTART_SECONDS_MAX = 240.0
+#: Of a client of a stack whose parts come back one after the other, on a slow machine.
+PATIENT = Timeouts(call_seconds=90.0, retry_seconds_max=180.0)
 
 
 async def kill(

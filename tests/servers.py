@@ -18,7 +18,7 @@ from outreach.local.embedded import (
     temporary_data_dir,
 )
 
-_START_SECONDS_MAX = 120.0
+_START_SECONDS_MAX = 240.0
 
 
 class ServerThread:

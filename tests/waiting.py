@@ -33,6 +33,8 @@ async def eventually(
 ) -> T:
     """Ask `condition` until it answers something true, and return that.
 
+    The time is a guard against a hang, on a machine that is ten times slower too; it measures nothing.
+
     Raises:
         AssertionError: it did not within `timeout_seconds`; with the last answer. What the
             condition raises ends the wait at once.

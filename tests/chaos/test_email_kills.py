@@ -12,7 +12,7 @@ from outreach.local.stack import LocalStack, StackOptions
 from services.sandbox.sendgrid.knobs import EmailKnobs
 from tests.campaign_history import SEED, SHORT_TIMERS
 from tests.email_history import EmailHistory, addresses
-from tests.kills import RESTART_SECONDS_MAX, kill
+from tests.kills import PATIENT, RESTART_SECONDS_MAX, kill
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
@@ -39,7 +39,7 @@ async def stack() -> AsyncIterator[LocalStack]:
         environment.delenv("OUTREACH_POSTGRES_DSN", raising=False)
         environment.delenv("OUTREACH_NATS_URL", raising=False)
         # Unconfirmed later than with SMS: a thousand at a time are in doubt after a kill.
-        settings = {**SHORT_TIMERS, "OUTREACH_UNCONFIRMED_AFTER_SECONDS": "30"}
+        settings = {**SHORT_TIMERS, "OUTREACH_UNCONFIRMED_AFTER_SECONDS": "60"}
         async with LocalStack(StackOptions(settings=settings, seed=SEED)) as started:
             yield started
 
@@ -49,6 +49,7 @@ async def test_the_email_sender_is_killed_during_requests_of_a_thousand(
     stack: LocalStack, round_number: int
 ) -> None:
     async with stack.client() as client, stack.sandbox_client() as sandbox:
+        client.timeouts = PATIENT
         history = EmailHistory(
             client,
             sandbox,
@@ -71,6 +72,7 @@ async def test_the_email_sender_is_killed_during_requests_of_a_thousand(
 @pytest.mark.parametrize("name", ["campaign-1", "nats", "postgres"])
 async def test_another_process_is_killed(stack: LocalStack, name: str) -> None:
     async with stack.client() as client, stack.sandbox_client() as sandbox:
+        client.timeouts = PATIENT
         history = EmailHistory(client, sandbox, KNOBS, addresses(f"without.{name}", MESSAGES))
         await history.prepare()
         await history.run()
@@ -81,6 +83,7 @@ async def test_another_process_is_killed(stack: LocalStack, name: str) -> None:
 
 async def test_all_but_the_provider_are_killed_at_once(stack: LocalStack) -> None:
     async with stack.client() as client, stack.sandbox_client() as sandbox:
+        client.timeouts = PATIENT
         history = EmailHistory(
             client,
             sandbox,

@@ -43,7 +43,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
 
 #: Of the inbox stream, and forwarded by nobody.
 SUBJECT = "outreach.inbox.chaos"
-QUICK_SECONDS = 1.0
+#: Short, and long enough for a test to see what it does on a machine that is ten times slower.
+QUICK_SECONDS = 6.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -84,12 +85,12 @@ async def stored(stack: ChaosStack) -> str:
 
     async def taken() -> bool:
         try:
-            await stack.nats.jetstream.publish(SUBJECT, text.encode(), timeout=0.5)
+            await stack.nats.jetstream.publish(SUBJECT, text.encode(), timeout=2)
         except NATS_FAULTS:
             return False
         return True
 
-    await eventually(taken, 20, "JetStream stores again")
+    await eventually(taken, 120, "JetStream stores again")
     return text
 
 
@@ -111,7 +112,7 @@ async def test_a_crash_point_ends_the_process_there_and_jobs_come_again(
     stack: ChaosStack, client: OutreachClient, sandbox: SandboxClient
 ) -> None:
     """A sender dies with the first answer in its memory; then every job of the run is published again."""
-    history = History(client, sandbox, Knobs(latency_ms=20), recipients(301, 200))
+    history = History(client, sandbox, Knobs(latency_ms=400), recipients(301, 200))
     history.in_doubt_max = 100
     await history.prepare()
     crash = Crashed(
@@ -119,6 +120,7 @@ async def test_a_crash_point_ends_the_process_there_and_jobs_come_again(
         target="sender-sms",
         processes=("sender-sms-1",),
         crash=Crash("request-answered", 50),
+        seconds_max=120.0,
     )
     injecting = await begun(crash, stack)
     await history.run()
@@ -215,14 +217,17 @@ async def test_a_sender_finds_out_by_itself_that_nats_has_forgotten_it(stack: Ch
     async def is_forgotten() -> bool:
         return not await is_known()
 
-    assert await is_known()
+    await eventually(is_known, what="the sender is connected")
     half_open = HalfOpen(
-        kind="link-half-open", target="sender-sms-1 to nats", seconds=0.5, gone=Direction.UP
+        kind="link-half-open",
+        target="sender-sms-1 to nats",
+        seconds=QUICK_SECONDS,
+        gone=Direction.UP,
     )
     injecting = await begun(half_open, stack)
     await eventually(is_forgotten)
     await injecting
-    await eventually(is_known, 30, "the sender has connected again")
+    await eventually(is_known, 120, "the sender has connected again")
 
 
 async def test_a_wiped_store_is_empty(stack: ChaosStack) -> None:
@@ -240,7 +245,7 @@ async def test_a_store_that_is_rolled_back_has_what_was_taken_and_lacks_what_cam
     nats_pid = stack.local.supervisor.pid("nats")
     injecting = asyncio.create_task(fault.inject(stack))
     kept = stack.data_dir / "nats-kept" / "jetstream"
-    await eventually(kept.exists, 10, "the store was copied")
+    await eventually(kept.exists, 60, "the store was copied")
     await stack.nats.jetstream.purge_stream(INBOX_STREAM, subject=SUBJECT)
     came = await stored(stack)
     assert await in_store(stack) == {came}
@@ -260,9 +265,11 @@ async def test_a_full_store_refuses_and_keeps_what_it_has(stack: ChaosStack) -> 
             await stack.nats.jetstream.publish(SUBJECT, b"no room")
         except ServiceUnavailableError as error:
             return error.err_code == 10077
+        except NATS_FAULTS:
+            pass  # no answer in time
         return False
 
-    await eventually(refused, QUICK_SECONDS, "refused")
+    await eventually(refused, what="refused")
     await injecting
     await stored(stack)
     assert text in await in_store(stack)
@@ -292,15 +299,16 @@ async def test_a_clock_that_jumps_shows_in_the_log(
 
     async def told_from_tomorrow() -> bool:
         await client.get_disclaimer()
-        lines = (orjson.loads(line) for line in log.read_text().splitlines() if line[:1] == "{")
+        whole, _, _ = log.read_text().rpartition("\n")
+        lines = (orjson.loads(line) for line in whole.splitlines() if line[:1] == "{")
         return any(datetime.fromisoformat(line["timestamp"]) > tomorrow for line in lines)
 
-    await eventually(told_from_tomorrow, QUICK_SECONDS, "a line of tomorrow")
+    await eventually(told_from_tomorrow, what="a line of tomorrow")
     await injecting
 
 
 async def test_a_provider_s_outage_ends(stack: ChaosStack, sandbox: SandboxClient) -> None:
-    outage = Outage(kind="provider-503", target="sandbox", status=503, seconds=0.3)
+    outage = Outage(kind="provider-503", target="sandbox", status=503, seconds=QUICK_SECONDS)
     injecting = asyncio.create_task(outage.inject(stack))
 
     async def status() -> tuple[int, int]:

@@ -19,7 +19,7 @@ from outreach.local.stack import LocalStack, StackOptions
 from outreach.local.supervisor import EventKind
 from services.sandbox.knobs import Knobs
 from tests.campaign_history import SEED, SHORT_TIMERS, History, recipients
-from tests.kills import RESTART_SECONDS_MAX, kill
+from tests.kills import PATIENT, RESTART_SECONDS_MAX, kill
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
@@ -29,8 +29,8 @@ MESSAGES = 2_000
 # Slow enough to be hit in the middle, and nothing left to chance: no transport faults, so no
 # doubt but what the kills make.
 KNOBS = Knobs(
-    latency_ms=50,
-    latency_jitter_ms=50,
+    latency_ms=300,
+    latency_jitter_ms=100,
     failed_codes={30003: 0.03, 30005: 0.02, 30036: 0.01},
     no_receipt_share=0.02,
     callback_delay_ms_min=50,
@@ -55,8 +55,8 @@ LATE_CALLBACKS = KNOBS.model_copy(
     update={
         "callback_statuses": (),
         "callback_early_share": 0.0,
-        "callback_delay_ms_min": 6_000.0,
-        "callback_delay_ms_max": 7_000.0,
+        "callback_delay_ms_min": 16_000.0,
+        "callback_delay_ms_max": 17_000.0,
     }
 )
 
@@ -89,6 +89,7 @@ def area_codes() -> Iterator[int]:
 async def middle_of(stack: LocalStack, area_codes: Iterator[int]) -> AsyncIterator[MiddleOf]:
     """Starts a campaign with the given knobs and returns in the middle of its run."""
     async with stack.client() as client, stack.sandbox_client() as sandbox:
+        client.timeouts = PATIENT
 
         async def start(knobs: Knobs) -> History:
             history = History(client, sandbox, knobs, recipients(next(area_codes), MESSAGES))
@@ -165,8 +166,8 @@ async def test_the_provider_is_killed(stack: LocalStack, middle_of: MiddleOf) ->
 async def test_the_store_of_nats_is_wiped(stack: LocalStack, middle_of: MiddleOf) -> None:
     # What is in the inbox and nowhere else would be lost with it, and assumed delivered.
     history = await middle_of(LATE_CALLBACKS)
-    pid = stack.supervisor.kill("nats", down_seconds=1.0)
-    await eventually(lambda: stack.supervisor.pid("nats") != pid, 10, "nats is down")
+    pid = stack.supervisor.kill("nats", down_seconds=10.0)
+    await eventually(lambda: stack.supervisor.pid("nats") != pid, what="nats is down")
     assert (await history.sandbox.ledger())["callbacks"] == {}
     await asyncio.to_thread(shutil.rmtree, stack.nats.store_dir)
     await stack.supervisor.wait_restarted("nats", pid, RESTART_SECONDS_MAX)

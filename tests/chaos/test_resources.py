@@ -33,9 +33,10 @@ async def test_a_sample_has_every_process_and_table(monkeypatch: pytest.MonkeyPa
         assert (found["tables"].table_bytes or 0) > 100_000
         assert len({sample.time for sample in found.values()}) == 1
 
-        old = stack.supervisor.kill("postgres", down_seconds=2.0)
-        stack.supervisor.kill("nats", down_seconds=2.0)
-        await eventually(lambda: stack.supervisor.pid("postgres") != old, 10, "postgres is down")
+        # Until the stack is stopped, which waits for none of them.
+        old = stack.supervisor.kill("postgres", down_seconds=600.0)
+        stack.supervisor.kill("nats", down_seconds=600.0)
+        await eventually(lambda: stack.supervisor.pid("postgres") != old, what="postgres is down")
         down = {sample.source: sample for sample in await sampler.sample()}
         assert "table message" not in down
         assert "campaign-1" in down
@@ -48,7 +49,7 @@ async def test_a_process_counts_its_tasks(tmp_path: Path) -> None:
 
     async def main() -> str:
         before = len(asyncio.all_tasks()) - 1
-        await eventually(lambda: read_task_count(path) is not None, 10, "the count is written")
+        await eventually(lambda: read_task_count(path) is not None, 60, "the count is written")
         counted.append((read_task_count(path) or 0) - before)
         return "done"
 

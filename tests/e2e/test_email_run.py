@@ -21,7 +21,7 @@ from outreach.vocabulary import MessageStatus
 from services.sandbox.knobs import Knobs
 from services.sandbox.sendgrid.fates import Outcome
 from services.sandbox.sendgrid.knobs import EmailKnobs
-from tests.campaign_history import History, counts_of, recipients
+from tests.campaign_history import END_SECONDS_MAX, History, counts_of, recipients
 from tests.email_history import EmailHistory, addresses
 from tests.waiting import eventually
 
@@ -35,9 +35,9 @@ EVERYTHING = EmailKnobs(
     drop_after_accept_share=0.2,
     rejected_share=0.002,
     deferred_then_delivered_share=0.03,
-    deferral_seconds=8,
+    deferral_seconds=25,
     deferred_for_ever_share=0.003,
-    deferral_expires_seconds=9,
+    deferral_expires_seconds=27,
     bounced_classes={"Invalid Address": 0.01, "Mailbox Unavailable": 0.01},
     blocked_classes={"Reputation": 0.005, "Content": 0.005},
     dropped_reasons={"Unsubscribed Address": 0.01, "Bounced Address": 0.005, "Spam Content": 0.002},
@@ -67,11 +67,11 @@ async def test_five_thousand_emails_and_two_thousand_sms_at_once(stack: LocalSta
         await sms.run()
 
         # ACTIVE_RETRIES frees the channel: another email campaign goes its whole way meanwhile.
-        await email.active_retries()
         other = EmailHistory(
             client, sandbox, EVERYTHING, addresses("meanwhile", 50), shares_ledger=True
         )
         await other.prepare()
+        await email.active_retries()
         await other.run()
         while_other_runs = await client.get_campaign(email.campaign_id)
         assert while_other_runs.status == CAMPAIGN_STATUS_ACTIVE_RETRIES
@@ -110,19 +110,19 @@ async def test_five_thousand_emails_and_two_thousand_sms_at_once(stack: LocalSta
             estimate = await client.estimate_campaign(again.campaign_id)
             return estimate.suppressed == len(complained | opted_out)
 
-        await eventually(suppressed, 60, "all opt-outs are taken in")
+        await eventually(suppressed, END_SECONDS_MAX, "all opt-outs are taken in")
         await again.run()
         assert (await again.end()).status == CAMPAIGN_STATUS_COMPLETE
 
 
 async def test_an_email_campaign_holds_its_own_channel_only(stack: LocalStack) -> None:
     async with stack.client() as client, stack.sandbox_client() as sandbox:
-        slow = Knobs(latency_ms=2_000, callback_delay_ms_max=200)
+        slow = Knobs(latency_ms=4_000, callback_delay_ms_max=200)
         sms = History(client, sandbox, slow, recipients(212, 200))
         await sms.prepare()
-        await sms.run()
         email = EmailHistory(client, sandbox, QUICK, addresses("beside", 100))
         await email.prepare()
+        await sms.run()
         await email.run()
         assert (await client.get_campaign(sms.campaign_id)).status == CAMPAIGN_STATUS_IN_PROGRESS
         await email.end()
@@ -170,6 +170,6 @@ async def test_what_arrives_has_everything_an_email_needs(stack: LocalStack) -> 
             estimate = await client.estimate_campaign(next_time.campaign_id)
             return estimate.suppressed == 1
 
-        await eventually(suppressed, 30, "the unsubscribe is taken in")
+        await eventually(suppressed, END_SECONDS_MAX, "the unsubscribe is taken in")
         await next_time.run()
         await next_time.end()

@@ -8,6 +8,7 @@ import pytest
 
 from outreach.local.stack import LocalStack, StackOptions
 from outreach.v1.campaign_pb2 import SmsContent
+from tests.campaign_history import END_SECONDS_MAX
 from tests.cli_rig import Cli
 from tests.export_rig import records_of, rows_of
 from tests.waiting import eventually
@@ -35,7 +36,7 @@ async def test_what_was_sent_is_what_is_exported(tmp_path: Path) -> None:
         async def all_delivered() -> bool:
             return (await client.get_campaign(campaign.id)).counts.delivered == 500
 
-        await eventually(all_delivered, 60, "every message to be delivered")
+        await eventually(all_delivered, END_SECONDS_MAX, "every message to be delivered")
         path = tmp_path / "messages.csv"
         end = await client.export_messages(campaign.id).save(path)
         rows = records_of(path.read_bytes())

@@ -13,6 +13,7 @@ from outreach.vocabulary import MessageStatus
 from services.sandbox.fates import Fates
 from services.sandbox.knobs import Knobs
 from tests.campaign_history import (
+    END_SECONDS_MAX,
     SEED,
     UNCONFIRMED,
     End,
@@ -76,7 +77,7 @@ async def test_two_thousand_messages_end_as_their_fates_say(stack: LocalStack) -
             estimate = await client.estimate_campaign(history.campaign_id)
             return estimate.suppressed == len(stopped)
 
-        await eventually(suppressed, 30, "all STOP replies are taken in")
+        await eventually(suppressed, END_SECONDS_MAX, "all STOP replies are taken in")
         await history.run()
         campaign = await history.end()
 

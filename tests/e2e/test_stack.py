@@ -21,6 +21,7 @@ from outreach.local.embedded import temporary_data_dir
 from outreach.local.stack import LocalStack, StackOptions
 from outreach.local.supervisor import StartFailed
 from outreach.v1.campaign_pb2 import SmsContent
+from tests.kills import RESTART_SECONDS_MAX
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -53,7 +54,7 @@ async def start_up(*arguments: str) -> tuple[asyncio.subprocess.Process, dict[st
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), timeout=120)
+    line = await asyncio.wait_for(process.stdout.readline(), timeout=300)
     assert line, (await process.communicate())[1].decode()
     return process, json.loads(line)
 
@@ -79,7 +80,7 @@ async def test_what_is_killed_comes_back_on_its_port() -> None:
         created = await client.create_campaign(name="x", sms=SmsContent(body="Hi"))
         for name in NAMES:
             pid = stack.supervisor.kill(name)
-            await stack.supervisor.wait_restarted(name, pid)
+            await stack.supervisor.wait_restarted(name, pid, RESTART_SECONDS_MAX)
         # The same client, on the same address.
         assert (await client.get_campaign(created.id)).id == created.id
         async with stack.sandbox_client() as sandbox:
@@ -143,7 +144,7 @@ async def test_up_that_is_killed_leaves_no_process() -> None:
     pids = list(described["processes"].values())
     process.kill()
     await process.communicate()
-    await eventually(lambda: not alive(pids), timeout_seconds=40, what="all have ended")
+    await eventually(lambda: not alive(pids), timeout_seconds=180, what="all have ended")
     shutil.rmtree(described["data_dir"])  # nobody was left to do it
 
 

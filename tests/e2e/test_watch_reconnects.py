@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 PREFIX = "MESSAGE_STATUS_"
 CUTS = 10
-CATCH_UP_SECONDS_MAX = 60.0
+CATCH_UP_SECONDS_MAX = 300.0
 
 # Receipts spread over seconds, many of them after the message was assumed delivered.
 KNOBS = Knobs(
@@ -35,7 +35,7 @@ KNOBS = Knobs(
     failed_codes={30003: 0.1},
     rejected_codes={21408: 0.02},
     callback_delay_ms_min=500,
-    callback_delay_ms_max=7_000,
+    callback_delay_ms_max=18_000,
     callback_reordered_share=0.1,
 )
 
@@ -168,7 +168,7 @@ async def test_watchers_that_are_cut_ten_times_see_every_change_once(stack: Loca
                 tasks.create_task(watch_through(relay, stack.api_key, campaign_id, cut)),
             ]
             await eventually(
-                lambda: all(told.states for told in watchers), 30, "all have the snapshot"
+                lambda: all(told.states for told in watchers), 120, "all have the snapshot"
             )
             await history.run()
             campaign = await history.end()
@@ -179,7 +179,8 @@ async def test_watchers_that_are_cut_ten_times_see_every_change_once(stack: Loca
             )
             for task in watching:
                 task.cancel()
-        assert (resuming.cuts, cut.cuts) == (CUTS, CUTS)
+        assert resuming.cuts == CUTS
+        assert cut.cuts >= CUTS, "a connection may be lost again before anything came"
         ends = {message.number: message.status for message in await history.messages()}
         for told in watchers:
             assert told.states == ends

@@ -222,7 +222,9 @@ def bench(database_dsn: str) -> Iterator[tuple[asyncio.Runner, Bench]]:
 
 # The database is shared by the examples on purpose: each makes campaigns of its own in it.
 @settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(case=cases())
 def test_any_order_and_repetition_of_the_same_reports_ends_in_the_same_state(

@@ -144,7 +144,7 @@ def test_every_message_gets_exactly_one_outcome(
         lane = slots.lane(UUID(int=1))
         for start in range(0, len(messages), claim_size):
             slots.submit(lane, claim, messages[start : start + claim_size])
-        await eventually(lambda: len(outcomes) == len(given), 20, "all settled")
+        await eventually(lambda: len(outcomes) == len(given), 60, "all settled")
         running.cancel()
         await asyncio.wait({running})
         begun = {number for _, number, _ in read_journal(journal.path.read_bytes()).begun}

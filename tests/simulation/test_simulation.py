@@ -67,8 +67,8 @@ async def test_a_signal_ends_the_workers_too() -> None:
     command = (sys.executable, "-m", "simulation", "1-10000", "--workers", "2")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     parent = await asyncio.create_subprocess_exec(*command, env=environment)
-    workers = await eventually(lambda: _children(parent.pid, 2), 60, "two workers")
-    journals = await eventually(lambda: _journals(workers), 60, "a journal")
+    workers = await eventually(lambda: _children(parent.pid, 2), 180, "two workers")
+    journals = await eventually(lambda: _journals(workers), 180, "a journal")
     parent.terminate()
     assert await parent.wait() == 128 + signal.SIGTERM
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)

@@ -21,7 +21,7 @@ async def _ends_as_if_cancelled() -> None:
 async def test_an_end_that_nobody_asked_for_fails_the_group(work: object) -> None:
     assert callable(work)
     with pytest.RaisesGroup(BackgroundTaskEnded):
-        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(until_cancelled("work", work()))
             await asyncio.Event().wait()
 
@@ -32,7 +32,7 @@ async def test_a_failure_is_the_groups_failure() -> None:
         raise ValueError("why")
 
     with pytest.RaisesGroup(ValueError):
-        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(until_cancelled("work", fails()))
             await asyncio.Event().wait()
 
@@ -52,7 +52,7 @@ async def test_a_cancelled_task_ends_quietly_after_its_work_has(swallows: bool) 
             if not swallows:
                 raise
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(until_cancelled("work", works()))
         await began.wait()
         task.cancel()
@@ -62,5 +62,5 @@ async def test_a_cancelled_task_ends_quietly_after_its_work_has(swallows: bool) 
 async def test_once_it_is_stopping_work_may_end_by_itself() -> None:
     stopping = asyncio.Event()
     stopping.set()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(until_cancelled("work", _returns(), stopping=stopping))

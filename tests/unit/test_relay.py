@@ -45,7 +45,7 @@ async def connected(relay: Relay) -> AsyncIterator[Ends]:
 async def answered(ends: Ends, text: bytes = b"hello") -> bytes:
     reader, writer = ends
     writer.write(text)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         return await reader.readexactly(len(text))
 
 
@@ -60,7 +60,7 @@ async def reset_of(ends: Ends) -> bytes:
     came = b""
     while True:
         try:
-            data = await asyncio.wait_for(ends[0].read(1_000), 5)
+            data = await asyncio.wait_for(ends[0].read(1_000), 60)
         except ConnectionResetError:
             return came
         assert data, "an end in order is no reset"
@@ -102,7 +102,7 @@ async def test_a_stall_forwards_nothing_and_then_goes_on() -> None:
                 ends[1].write(b"later")
                 await nothing_comes(ends)
         for ends in (old, new):
-            assert await asyncio.wait_for(ends[0].readexactly(5), 5) == b"later"
+            assert await asyncio.wait_for(ends[0].readexactly(5), 60) == b"later"
 
 
 async def test_a_stall_of_one_direction_lets_the_other_one_pass() -> None:
@@ -119,7 +119,7 @@ async def test_a_stall_of_one_direction_lets_the_other_one_pass() -> None:
             ends[1].write(b"later")
             await eventually(lambda: b"".join(got) == b"hellolater")
             await nothing_comes(ends)
-        assert await asyncio.wait_for(ends[0].readexactly(5), 5) == b"later"
+        assert await asyncio.wait_for(ends[0].readexactly(5), 60) == b"later"
 
 
 async def test_an_end_in_a_stall_is_told_after_it() -> None:
@@ -128,7 +128,7 @@ async def test_an_end_in_a_stall_is_told_after_it() -> None:
         async with relay.stalled():
             ends[1].write_eof()
             await nothing_comes(ends)
-        assert await asyncio.wait_for(ends[0].read(), 5) == b""
+        assert await asyncio.wait_for(ends[0].read(), 60) == b""
 
 
 async def test_one_end_is_gone_and_the_other_is_not_told() -> None:
@@ -142,7 +142,7 @@ async def test_one_end_is_gone_and_the_other_is_not_told() -> None:
     async with relayed(note_the_end) as relay, connected(relay) as left:
         assert await answered(left) == b"hello"
         async with relay.half_open(Direction.UP):
-            await asyncio.wait_for(ended.wait(), 5)
+            await asyncio.wait_for(ended.wait(), 60)
             left[1].write(b"lost")
             await nothing_comes(left)
             async with connected(relay) as whole:

@@ -85,7 +85,7 @@ async def test_a_sender_that_ends_looks_up_nothing_more() -> None:
     looking_up = look_ups_of(peers)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(looking_up.run(uuid4(), "a campaign"))
-        await eventually(lambda: len(peers.asked) == CONCURRENCY_MAX, 10, "asked")
+        await eventually(lambda: len(peers.asked) == CONCURRENCY_MAX, 60, "asked")
         looking_up.drain()
         peers.hold.set()
     assert len(peers.asked) == CONCURRENCY_MAX

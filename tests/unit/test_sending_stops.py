@@ -141,11 +141,11 @@ async def test_what_lies_ready_is_handed_back_before_the_stop_returns(tmp_path: 
         rig.provider.connect.set()
         rig.claim(*range(1, 11))
         rig.claim(11, 12, run=OTHER_RUN)
-        await eventually(lambda: len(rig.provider.begun) == 4, 5, "two requests are under way")
+        await eventually(lambda: len(rig.provider.begun) == 4, 60, "two requests are under way")
         assert rig.over.add(RUN)
         assert rig.outcomes == dict.fromkeys(range(5, 11), Outcome.HANDED_BACK)
         rig.provider.answer.set()
-        await eventually(lambda: len(rig.outcomes) == 12, 5, "all settled")
+        await eventually(lambda: len(rig.outcomes) == 12, 60, "all settled")
         accepted = {n for n, outcome in rig.outcomes.items() if outcome is Outcome.ACCEPTED}
         assert accepted == {1, 2, 3, 4, 11, 12}, "what was under way, and the other run"
         assert sorted(rig.provider.begun) == [1, 2, 3, 4, 11, 12]
@@ -155,11 +155,11 @@ async def test_a_request_that_has_not_begun_does_not(tmp_path: Path) -> None:
     """Between the slot and the first byte a connection is made, which takes its time."""
     async with stopping_rig(tmp_path) as rig:
         rig.claim(1, 2)
-        await eventually(lambda: rig.provider.connecting == [1, 2], 5, "connecting")
+        await eventually(lambda: rig.provider.connecting == [1, 2], 60, "connecting")
         rig.over.add(RUN)
         assert rig.outcomes == {}
         rig.provider.connect.set()
-        await eventually(lambda: len(rig.outcomes) == 2, 5, "settled")
+        await eventually(lambda: len(rig.outcomes) == 2, 60, "settled")
         assert set(rig.outcomes.values()) == {Outcome.HANDED_BACK}
         assert rig.provider.begun == []
         assert rig.in_journal() == set()
@@ -171,7 +171,7 @@ async def test_what_waits_for_its_next_try_is_handed_back_at_once(tmp_path: Path
         rig.provider.throttle = True
         rig.claim(1, 2)
         rig.claim(3, 4, run=OTHER_RUN)
-        await eventually(lambda: len(rig.lane.paused) == 1, 5, "it waits half a minute")
+        await eventually(lambda: len(rig.lane.paused) == 1, 60, "it waits half a minute")
         rig.over.add(RUN)
         assert rig.outcomes == {1: Outcome.HANDED_BACK, 2: Outcome.HANDED_BACK}
         assert not rig.lane.paused
@@ -182,10 +182,10 @@ async def test_the_parts_of_a_divided_request_are_handed_back_too(tmp_path: Path
     async with stopping_rig(tmp_path) as rig:
         rig.provider.divide = True
         rig.claim(1, 2)
-        await eventually(lambda: rig.provider.connecting == [1, 2], 5, "connecting")
+        await eventually(lambda: rig.provider.connecting == [1, 2], 60, "connecting")
         rig.over.add(RUN)
         rig.provider.connect.set()
-        await eventually(lambda: len(rig.outcomes) == 2, 5, "settled")
+        await eventually(lambda: len(rig.outcomes) == 2, 60, "settled")
         assert set(rig.outcomes.values()) == {Outcome.HANDED_BACK}
         assert rig.provider.begun == []
 
