@@ -26,7 +26,8 @@ from outreach.jetstream.connection import NatsConnection, nats_connection
 from outreach.jetstream.consumer import PullConsumer
 from outreach.jetstream.publisher import Publisher
 from outreach.jetstream.topology import INBOX_STREAM, ensure_topology, inbox_subject
-from outreach.local.embedded import EmbeddedNats, free_port
+from outreach.local.embedded import EmbeddedNats
+from outreach.local.ports import free_port
 from outreach.logs import configure_logs
 from outreach.sending.attempt_token import TokenKey
 from outreach.sending.contents import Accounts

@@ -23,7 +23,8 @@ import uvloop
 from pydantic import SecretStr
 
 from outreach.client import OutreachClient
-from outreach.local.embedded import EmbeddedPostgres, free_port, temporary_data_dir
+from outreach.local.embedded import EmbeddedPostgres, temporary_data_dir
+from outreach.local.ports import free_port
 from outreach.postgres.migrate import migrate
 from outreach.postgres.pool import create_pool
 from outreach.rpc.health_check import serving

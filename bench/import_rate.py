@@ -22,7 +22,8 @@ import uvloop
 
 from bench.contact_csv import contacts_csv, spec_of
 from outreach.client import OutreachClient
-from outreach.local.embedded import EmbeddedPostgres, free_port, temporary_data_dir
+from outreach.local.embedded import EmbeddedPostgres, temporary_data_dir
+from outreach.local.ports import free_port
 from outreach.rpc.health_check import serving
 from outreach.v1 import campaign_pb2
 from outreach.vocabulary import Channel

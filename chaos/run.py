@@ -31,9 +31,9 @@ from chaos.stack import ChaosOptions, ChaosStack
 from outreach.local.embedded import temporary_data_dir
 
 #: A guard against a hang, beyond what the faults take.
-END_SECONDS_MAX = 300.0
+END_SECONDS_MAX = 600.0
 #: After the end: the last callbacks, watchers, the inbox.
-SETTLE_SECONDS_MAX = 60.0
+SETTLE_SECONDS_MAX = 300.0
 SMALL_MESSAGES = 20
 #: Said of a fault that was armed in the code where nobody came by in time.
 NOT_REACHED = "not reached"

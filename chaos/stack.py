@@ -27,7 +27,7 @@ Link = tuple[str, str]
 
 #: Jobs that are remembered, to be published again.
 JOBS_KEPT_MAX: Final = 5_000
-RESTART_SECONDS_MAX: Final = 90.0
+RESTART_SECONDS_MAX: Final = 240.0
 _JOBS: Final = "outreach.jobs.>"
 _POLL_SECONDS: Final = 0.02
 

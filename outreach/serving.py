@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from outreach.cancellation import raise_if_cancelled
-from outreach.postgres.outage import is_outage
+from outreach.postgres.outage import STORE_ERRORS, is_outage
 from outreach.rpc.server import RpcServer
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ async def _answers(pool: "Pool") -> bool:
     try:
         async with asyncio.timeout(HEALTH_INTERVAL_SECONDS):
             await pool.fetchval("SELECT 1")
-    except Exception as error:
+    except STORE_ERRORS as error:
         if not is_outage(error):
-            raise
+            _log.exception("health question failed")  # a fault of ours; it ends no service
         return False
     return True

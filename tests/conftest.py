@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from outreach.postgres.migrate import migrate
-from tests.ports import free_port
 from tests.servers import ServerThread, new_nats, new_postgres
 
 # How long an example takes says something of the machine only.
@@ -43,14 +42,6 @@ async def _execute(dsn: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _ports_of_embedded_servers() -> Iterator[None]:
-    """Such that nobody takes them while the server is still being set up."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("outreach.local.embedded.free_port", free_port)
-        yield
 
 
 @pytest.fixture(scope="session")

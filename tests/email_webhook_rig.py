@@ -23,6 +23,7 @@ from outreach.jetstream.connection import nats_connection
 from outreach.jetstream.consumer import PullConsumer
 from outreach.jetstream.publisher import Publisher
 from outreach.jetstream.topology import INBOX_STREAM, ensure_topology, inbox_subject
+from outreach.local.ports import free_port
 from outreach.sending.attempt_token import TokenKey
 from outreach.sending.contents import Accounts
 from outreach.sending.endpoint import listening
@@ -41,7 +42,6 @@ from services.sender_email.suppressions import SuppressionPusher, SuppressionQue
 from services.sender_email.webhook_keys import WebhookKeys
 from services.sender_email.webhooks import Webhooks
 from tests.campaign_double import TOKEN, CampaignDouble, Message
-from tests.ports import free_port
 from tests.sender_rig import TOKEN_KEY, commits_waited_for
 from tests.waiting import eventually
 

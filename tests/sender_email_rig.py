@@ -14,6 +14,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from outreach.jetstream.jobs import JobKind
+from outreach.local.ports import free_port
 from outreach.vocabulary import Channel
 from services.sandbox.settings import SandboxSettings
 from services.sender_email.app import serve
@@ -21,7 +22,6 @@ from services.sender_email.settings import SenderEmailSettings
 from tests.campaign_double import TOKEN
 from tests.email_campaign_double import EmailCampaignDouble
 from tests.integration.test_sandbox_process import sandbox_process
-from tests.ports import free_port
 from tests.sandbox_email_parts import asked
 from tests.sender_rig import TOKEN_KEY, Jobs, commits_waited_for
 from tests.waiting import eventually

@@ -19,12 +19,12 @@ from pydantic import SecretStr
 from outreach.jetstream.jobs import Job, JobKind
 from outreach.jetstream.stops import Stop
 from outreach.jetstream.topology import job_subject, stops_subject
+from outreach.local.ports import free_port
 from outreach.sending import opt_outs
 from outreach.vocabulary import Channel
 from services.sender_sms.app import serve
 from services.sender_sms.settings import SenderSmsSettings
 from tests.campaign_double import TOKEN, CampaignDouble
-from tests.ports import free_port
 from tests.twilio_double import TwilioDouble
 from tests.waiting import eventually
 

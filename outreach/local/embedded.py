@@ -13,7 +13,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -27,21 +26,21 @@ from typing import Self
 import psutil
 
 from outreach.local.health import http_healthy, postgres_healthy
+from outreach.local.ports import HOST, free_port
 from outreach.local.supervisor import ProcessSpec, Supervisor
 from outreach.wheel_binary import wheel_binary
 
-_HOST = "127.0.0.1"
 _DATABASE = "outreach"
 # PostgreSQL refuses to run as root; this account exists everywhere and owns nothing else of ours.
 _UNPRIVILEGED_USER = "nobody"
 _COMMAND_SECONDS_MAX = 120.0
-_OLD_SERVER_SECONDS_MAX = 20.0
+_OLD_SERVER_SECONDS_MAX = 40.0
 _OLD_SERVER_POLL_SECONDS = 0.05
 _NATS_PAYLOAD_BYTES_MAX = 8 * 1024 * 1024
 
 # For our load: many short write transactions, one large COPY, no analytics, two cores.
 _POSTGRES_SETTINGS = {
-    "listen_addresses": _HOST,
+    "listen_addresses": HOST,
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "256MB",
@@ -66,13 +65,6 @@ _FAST = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off"}
 
 class EmbeddedServerError(Exception):
     """An embedded server cannot be set up; the text says what is missing or in the way."""
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def temporary_data_dir() -> Path:
@@ -162,7 +154,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def dsn_of(self, database: str) -> str:
         """Where another database of this server is."""
-        return f"postgresql://{_DATABASE}@{_HOST}:{self.port}/{database}"
+        return f"postgresql://{_DATABASE}@{HOST}:{self.port}/{database}"
 
     @property
     def _pgdata(self) -> Path:
@@ -219,7 +211,7 @@ class EmbeddedPostgres(EmbeddedServer):
         initdb += ["--locale=C", "--auth=trust", "--no-instructions"]
         self._run(initdb if self._durable else [*initdb, "--no-sync"])
         hba = unfinished / "pg_hba.conf"
-        hba.write_text(f"# One machine's own use only.\nhost all all {_HOST}/32 trust\n")
+        hba.write_text(f"# One machine's own use only.\nhost all all {HOST}/32 trust\n")
         single = [self._binary("postgres"), "--single", "-D", str(unfinished), "postgres"]
         self._run(single, stdin=f"CREATE DATABASE {_DATABASE}\n")
         unfinished.rename(self._pgdata)
@@ -313,7 +305,7 @@ class EmbeddedNats(EmbeddedServer):
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"nats://{_HOST}:{self.port}"
+        return f"nats://{HOST}:{self.port}"
 
     @property
     def store_dir(self) -> Path:
@@ -338,8 +330,8 @@ class EmbeddedNats(EmbeddedServer):
         # (2 min), because nothing we promise rests on JetStream's disk.
         settings = {
             "server_name": "outreach-local",
-            "listen": f"{_HOST}:{self.port}",
-            "http": f"{_HOST}:{self.monitoring_port}",
+            "listen": f"{HOST}:{self.port}",
+            "http": f"{HOST}:{self.monitoring_port}",
             "max_payload": _NATS_PAYLOAD_BYTES_MAX,
             "jetstream": {
                 "store_dir": str(self.store_dir),

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
-_HOST = "127.0.0.1"
+from outreach.local.ports import HOST, PORTS
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,30 @@ class StackPorts:
                 if name in self._given:
                     taken[name] = self._given[name]
                     continue
-                taken[name] = _hold(held, self._ports.get(name, 0)) or _hold(held, 0)
+                kept = self._ports.get(name)
+                busy = set(taken.values())
+                if kept is not None and kept not in busy and _hold(held, kept):
+                    taken[name] = kept
+                else:
+                    taken[name] = _hold_any(held, busy)
         self._ports.update(taken)
         self._path.write_text(json.dumps(self._ports, indent=2))
         return taken
 
 
-def _hold(held: ExitStack, port: int) -> int:
-    """The port, bound until `held` closes so that it is given out once; 0 if it is busy."""
+def _hold_any(held: ExitStack, busy: set[int]) -> int:
+    while (port := secrets.choice(PORTS)) in busy or not _hold(held, port):
+        pass
+    return port
+
+
+def _hold(held: ExitStack, port: int) -> bool:
+    """Bind the port until `held` closes, so that nobody else is given it; false if it is busy."""
     probe = held.enter_context(socket.socket())
     # As the servers do: a port whose last connections linger in TIME_WAIT is free.
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        probe.bind((_HOST, port))
+        probe.bind((HOST, port))
     except OSError:
-        return 0
-    bound: int = probe.getsockname()[1]
-    return bound
+        return False
+    return True

@@ -27,8 +27,9 @@ _OUTAGES: tuple[type[BaseException], ...] = (
 def is_outage(error: BaseException) -> bool:
     """True: the same statement may succeed later, and may have been committed already."""
     if isinstance(error, asyncpg.InterfaceError):
-        # "connection is closed", "pool is closing": asyncpg has no class of its own for these.
-        return "clos" in str(error)
+        # asyncpg has no class of its own for these: "connection is closed", "pool is closing"; and of an acquired
+        # connection that was lost between two statements, "connection has been released back to the pool".
+        return any(said in str(error) for said in ("clos", "released back to the pool"))
     if isinstance(error, asyncpg.InternalClientError):
         # Seen after a kill of PostgreSQL: its last words reached a connection that was idle, and the next statement
         # on it finds it in no state to work.

@@ -118,7 +118,11 @@ async def connect_when_ready(dsn: str, *, wait_seconds_max: float) -> Connection
             while True:
                 try:
                     return await asyncpg.connect(dsn, timeout=wait_seconds_max)
-                except (OSError, asyncpg.CannotConnectNowError) as error:
+                except (
+                    OSError,
+                    asyncpg.CannotConnectNowError,
+                    asyncpg.PostgresConnectionError,  # it ended, or was killed, in the middle of the handshake
+                ) as error:
                     last_error = error
                 await asyncio.sleep(_CONNECT_RETRY_SECONDS)
     except TimeoutError:

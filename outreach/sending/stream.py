@@ -177,8 +177,9 @@ class DeliveryStream:
         )
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                await call.write(delivery_pb2.DeliverRequest(hello=hello))
-                answer = await call.read()
+                with _as_lost(call):
+                    await call.write(delivery_pb2.DeliverRequest(hello=hello))
+                    answer = await call.read()
             if not isinstance(answer, delivery_pb2.DeliverResponse):
                 raise StreamLost
             if answer.WhichOneof("response") != "welcome":

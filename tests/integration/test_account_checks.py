@@ -14,13 +14,13 @@ import structlog
 from aiohttp import web
 
 from outreach.internal.v1 import delivery_pb2
+from outreach.local.ports import free_port
 from outreach.v1 import channel_pb2
 from services.sandbox.app import running
 from services.sandbox.knobs import Knobs
 from services.sandbox.settings import SandboxSettings
 from services.sender_email.account_checks import KEY_REFUSED, SEND_NOT_ALLOWED
 from tests.email_webhook_rig import EmailCampaign, email_rig
-from tests.ports import free_port
 from tests.waiting import eventually
 
 Check = delivery_pb2.ReportAccountCheckRequest

@@ -14,6 +14,7 @@ import pytest
 
 from outreach.client import CallError, OutreachClient
 from outreach.internal.v1 import delivery_pb2, delivery_pb2_grpc
+from outreach.local.ports import free_port
 from outreach.rpc.channel import bearer, create_channel
 from outreach.rpc.health_check import serving
 from outreach.v1 import attachment_pb2, campaign_pb2, channel_pb2
@@ -21,7 +22,6 @@ from services.campaign.store.upload_spool import UploadSpool
 from services.campaign.usecases import upload_attachment as usecase
 from tests.attachment_rig import AttachmentRig, attachment_rig, chunk_frame, header_frame
 from tests.campaign_service import INTERNAL_TOKEN
-from tests.ports import free_port
 from tests.tcp_cuts import CuttableRelay
 from tests.waiting import eventually
 

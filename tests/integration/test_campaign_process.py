@@ -16,12 +16,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped] # has no types
 
 from outreach.local.embedded import EmbeddedPostgres, temporary_data_dir
+from outreach.local.ports import free_port
 from outreach.organisations import organisation_id
 from outreach.rpc.channel import bearer, create_channel
 from outreach.rpc.errors import from_status
 from outreach.secrets import Secrets
 from outreach.v1 import campaign_pb2, campaign_pb2_grpc, channel_pb2
-from tests.ports import free_port
 from tests.waiting import eventually
 
 SECRET_KEY = "a secret key of the tests, 32 characters"

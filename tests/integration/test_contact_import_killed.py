@@ -10,10 +10,10 @@ import asyncpg
 import psutil
 
 from outreach.client import OutreachClient, Timeouts
+from outreach.local.ports import free_port
 from outreach.rpc.health_check import serving
 from outreach.v1 import campaign_pb2, contact_pb2
 from tests.contact_rig import csv_of, number
-from tests.ports import free_port
 from tests.waiting import eventually
 
 API_KEY = "a key for tests, of at least 32 characters"

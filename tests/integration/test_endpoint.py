@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from outreach.local.ports import free_port
 from outreach.sending.endpoint import Refused, listening, read_body
-from tests.ports import free_port
 
 HEAD = b"POST / HTTP/1.1\r\nHost: here\r\n"
 

@@ -18,12 +18,12 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped] # has no t
 from pydantic import SecretStr
 
 from outreach.client import OutreachClient
+from outreach.local.ports import free_port
 from outreach.postgres.pool import create_pool
 from outreach.rpc.channel import create_channel
 from outreach.rpc.health_check import serving
 from services.campaign.export_role import ensure_export_role
 from tests.export_rig import ROLE_PASSWORD, add_organisation, export_dsn, whole
-from tests.ports import free_port
 from tests.waiting import eventually
 
 

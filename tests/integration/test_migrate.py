@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
+from outreach.local.ports import free_port
 from outreach.postgres import pool as pool_module
 from outreach.postgres.migrate import MIGRATIONS_DIR, MigrationFailed, migrate
 from outreach.postgres.pool import (
@@ -17,7 +18,6 @@ from outreach.postgres.pool import (
     connect_when_ready,
     create_pool,
 )
-from tests.ports import free_port
 
 
 @pytest.fixture

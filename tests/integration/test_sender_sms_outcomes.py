@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from outreach.internal.v1 import delivery_pb2
+from outreach.local.ports import free_port
 from outreach.sending.look_ups import PAUSES_SECONDS
 from outreach.vocabulary import FailureReason, Outcome
 from tests.campaign_double import CampaignDouble, Message
-from tests.ports import free_port
 from tests.sender_rig import sender_rig
 from tests.twilio_double import Fields, Reply, refused
 from tests.waiting import eventually

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from outreach.local.ports import free_port
 from outreach.sending.journal import Journal, read_journal
 from outreach.vocabulary import Outcome
 from tests.campaign_double import TOKEN, CampaignDouble
-from tests.ports import free_port
 from tests.sender_rig import TOKEN_KEY, Jobs
 from tests.twilio_double import TwilioDouble
 from tests.waiting import eventually

@@ -9,12 +9,12 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from outreach.internal.v1 import delivery_pb2
+from outreach.local.ports import free_port
 from outreach.sending.endpoint import listening
 from outreach.sending.outcomes import AttemptOutcome
 from outreach.sending.transport import HttpTransport
 from outreach.vocabulary import Outcome
 from services.sender_email.look_up import LookUp
-from tests.ports import free_port
 
 OURS = "ours"
 ANOTHERS = "anothers"

@@ -15,10 +15,10 @@ import structlog
 from aiohttp import web
 
 from outreach.jetstream.topology import SUPPRESSIONS_ACK_WAIT_SECONDS
+from outreach.local.ports import free_port
 from services.sandbox.app import Sandbox, running
 from services.sandbox.settings import SandboxSettings
 from tests.email_webhook_rig import EmailCampaign, EmailRig, email_rig
-from tests.ports import free_port
 from tests.waiting import eventually
 
 PATH = "/v3/asm/suppressions/global"

@@ -13,10 +13,10 @@ import pytest
 from multidict import CIMultiDict
 from yarl import URL
 
+from outreach.local.ports import free_port
 from outreach.sending.provider import WindowOver
 from outreach.sending.transport import AnswerLost, HttpAnswer, NothingLeft
 from services.sender_sms.transport import TwilioTransport, basic_headers
-from tests.ports import free_port
 from tests.waiting import eventually
 
 FORM = b"To=%2B15005550006&Body=Hello"

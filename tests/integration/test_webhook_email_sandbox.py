@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import structlog
 
+from outreach.local.ports import free_port
 from outreach.vocabulary import FailureReason
 from services.sandbox.app import Sandbox, running
 from services.sandbox.knobs import Knobs
 from services.sandbox.settings import SandboxSettings
 from tests.email_webhook_rig import EmailCampaign, EmailRig, email_rig
-from tests.ports import free_port
 from tests.sandbox_email_parts import QUICK, asked, mail, personalization
 from tests.waiting import eventually
 

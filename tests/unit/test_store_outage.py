@@ -18,6 +18,10 @@ KILLED_WHILE_IDLE = asyncpg.InternalClientError(
         (asyncpg.InternalClientError("got result for unknown protocol state 3"), False),
         (asyncpg.InterfaceError("connection is closed"), True),
         (asyncpg.InterfaceError("another operation is in progress"), False),
+        (
+            asyncpg.InterfaceError("cannot call X: connection has been released back to the pool"),
+            True,
+        ),
         (asyncpg.ConnectionDoesNotExistError("gone"), True),
         (asyncpg.CrashShutdownError("terminating connection"), True),
         (asyncpg.UniqueViolationError("twice"), False),

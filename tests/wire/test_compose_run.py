@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from outreach.client import OutreachClient
-from outreach.local.embedded import free_port
+from outreach.local.ports import free_port
 from outreach.local.supervisor import HealthCheck, ProcessSpec, Supervisor
 from outreach.v1.campaign_pb2 import (
     CAMPAIGN_STATUS_COMPLETE,
