@@ -8,6 +8,7 @@ from typing import Any
 from chaos.faults import Fault
 from chaos.history import Bounds, FaultDone, History
 from chaos.plan import Plan
+from chaos.record.lag import Lag
 from outreach.vocabulary import Channel, MessageStatus
 
 #: Of a service; measured: 110 MB at most.
@@ -27,7 +28,7 @@ def bounds_of(
     injected: Sequence[tuple[Fault, FaultDone]],
     sms_totals: Mapping[str, Any],
     email_totals: Mapping[str, Any],
-    lag_seconds: float,
+    lag: Lag,
 ) -> Bounds:
     """The bounds of a run.
 
@@ -40,7 +41,7 @@ def bounds_of(
         injected: the faults.
         sms_totals: of the provider's ledger.
         email_totals: of that of emails.
-        lag_seconds: of the machine, as measured.
+        lag: of the machine, as measured.
     """
     largest = largest_claim(history)
     hit = sum(
@@ -51,6 +52,9 @@ def bounds_of(
         for fault, done in injected
         if fault.unsent_max
     )
+    # A machine that stands still for half a request's time limit is as good as a fault that hits all calls in flight.
+    request_seconds_min = min(plan.sms_request_seconds, plan.email_request_seconds)
+    hit += sum(in_flight(history, stall) for stall in lag.stalls(request_seconds_min / 2))
     unanswered = unanswered_calls(sms_totals, email_totals)
     by_provider = unanswered[Channel.SMS] + largest * unanswered[Channel.EMAIL]
     return Bounds(
@@ -58,7 +62,7 @@ def bounds_of(
         sms_request_seconds=plan.sms_request_seconds,
         email_request_seconds=plan.email_request_seconds,
         hold_seconds=plan.hold_seconds,
-        lag_seconds=lag_seconds,
+        lag_seconds=lag.seconds_max([done for fault, done in injected if fault.hold_seconds]),
         unsent_unconfirmed_max=hit + by_provider,
         receipts_may_be_lost=any(fault.receipts_lost for fault, _ in injected),
         rss_bytes_max=dict.fromkeys(plan.topology.services, RSS_BYTES_MAX),

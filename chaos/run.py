@@ -257,9 +257,7 @@ class _Run:
             history.acceptances = await read_ledger(sandbox, stack.token_key)
             totals = await sandbox.ledger(), await sandbox.email_ledger()
         await read_database(stack.postgres_dsn, history)
-        holding = [done for fault, done in self._injected if fault.hold_seconds]
-        lag_seconds = self._lag.seconds_max(holding)
-        history.bounds = bounds_of(self._plan, history, self._injected, *totals, lag_seconds)
+        history.bounds = bounds_of(self._plan, history, self._injected, *totals, self._lag)
 
 
 def _options(plan: Plan, data_dir: Path, break_name: str) -> ChaosOptions:
