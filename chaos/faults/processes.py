@@ -14,6 +14,7 @@ import psutil
 
 from chaos.faults.fault import (
     RECEIPT_PATIENCE_SECONDS,
+    REQUEST_SECONDS_MIN,
     Fault,
     FaultKind,
     Topology,
@@ -135,10 +136,18 @@ def _hang(name: str, processes: Processes) -> FaultKind:
             seconds=seconds,
             hold_seconds=seconds if holds else 0.0,
             receipts_lost=takes_receipts and seconds > RECEIPT_PATIENCE_SECONDS,
-            unsent_max=calls_max(senders, seconds=seconds) if senders else 0,
+            unsent_max=calls_max(senders, seconds=seconds)
+            if senders
+            else _given_up(target, topology, seconds),
         )
 
     return FaultKind(kind, f"A process of {name} is stopped for seconds, with its children.", make)
+
+
+def _given_up(target: str, topology: Topology, seconds: float) -> int:
+    """Calls of a sender that goes on too late to hear that its request was refused, or to try it again (429)."""
+    too_late = target in topology.senders and seconds >= REQUEST_SECONDS_MIN
+    return calls_max([target]) if too_late else 0
 
 
 def _calls_hit(target: str, topology: Topology) -> int:

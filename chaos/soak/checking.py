@@ -29,7 +29,7 @@ LATE_SECONDS = 25.0
 #: What a fault has held up until its end is committed this much later.
 HEALED_SECONDS = 10.0
 #: Kept so long after its check, so that the tables hold campaigns of all ages.
-KEPT_SECONDS = 480.0
+KEPT_SECONDS = 240.0
 #: Of so many campaigns one is left to the retention.
 RETENTION_EVERY = 10
 _LOOK_SECONDS = 0.5

@@ -91,7 +91,7 @@ def stack_options(options: SoakOptions, data_dir: Path) -> ChaosOptions:
         "EMAIL_TIMED_OUT_AFTER_SECONDS": 40,
         "SENDER_SMS_REQUEST_SECONDS_MAX": SMS_REQUEST_SECONDS,
         "SENDER_EMAIL_REQUEST_SECONDS_MAX": EMAIL_REQUEST_SECONDS,
-        "RETENTION_DELETE_AFTER_DAYS": 0.007,
+        "RETENTION_DELETE_AFTER_DAYS": 0.004,
         # A campaign is checked a minute or two after its end, and needs its log for that.
         "CHANGE_LOG_KEPT_SECONDS": 600,
         "BOOTSTRAP_SEGMENTS_PER_SECOND_MAX": pace,
