@@ -98,7 +98,11 @@ async def nats_connection(url: str, *, name: str) -> AsyncIterator[NatsConnectio
     try:
         yield connection
     finally:
-        connecting.cancel()
+        # Again until it has ended: a cancellation that comes as a try fails is swallowed by `asyncio.wait_for`
+        # (Python 3.11), and nats-py tries once more, for ever.
+        while not connecting.done():
+            connecting.cancel()
+            await asyncio.wait({connecting}, timeout=RECONNECT_WAIT_SECONDS)
         with suppress(asyncio.CancelledError, NatsError, OSError):
             await connecting
         with suppress(*NATS_FAULTS):
