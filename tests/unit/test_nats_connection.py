@@ -1,7 +1,6 @@
 """The NATS connection of a process, where there is no server."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -15,7 +14,7 @@ async def test_a_swallowed_cancellation_keeps_no_process_from_ending(
     """As `asyncio.wait_for` swallows one when the try to connect fails in the same turn of the loop."""
     swallowed = 0
 
-    async def connect(_: Client, **__: Any) -> None:
+    async def find_server(_: Client) -> None:
         nonlocal swallowed
         while True:
             try:
@@ -25,7 +24,7 @@ async def test_a_swallowed_cancellation_keeps_no_process_from_ending(
                 if swallowed == 3:
                     raise
 
-    monkeypatch.setattr(Client, "connect", connect)
+    monkeypatch.setattr(Client, "_select_next_server", find_server)
     async with asyncio.timeout(60), nats_connection("nats://127.0.0.1:9", name="test"):
         await asyncio.sleep(0)
     assert swallowed == 3
