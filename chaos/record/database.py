@@ -17,6 +17,7 @@ from chaos.history import (
     StoredChange,
     StoredMessage,
 )
+from outreach.postgres.outage import STORE_ERRORS
 from outreach.vocabulary import CampaignStatus, Channel, FailureReason, MessageStatus
 
 _COUNTS = ", ".join(status.name.lower() for status in MessageStatus)
@@ -56,7 +57,6 @@ WHERE campaign_id = $1::text::uuid AND number = ANY ($2)
 """
 _CONNECT_SECONDS_MAX = 5.0
 _PAUSE_SECONDS = 0.2
-_OUTAGES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 async def read_database(dsn: str, history: History, campaign_id: str | None = None) -> None:
@@ -78,7 +78,7 @@ async def recipient_hashes(dsn: str, campaign_id: str, numbers: Sequence[int]) -
         connection = await _connected(dsn)
         try:
             rows = await connection.fetch(_HASHES, campaign_id, [*numbers])
-        except _OUTAGES:
+        except STORE_ERRORS:
             continue  # a fault of the run
         finally:
             await connection.close()
@@ -90,7 +90,7 @@ async def _connected(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
     while True:
         try:
             return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS_MAX)
-        except _OUTAGES:
+        except STORE_ERRORS:
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
