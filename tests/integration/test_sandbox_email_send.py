@@ -241,8 +241,10 @@ async def test_what_recipients_and_servers_do_fills_the_lists() -> None:
             assert [one["email"] for one in entries] == ["ada@example.org"], listed
             await bench.send("ada@example.org")
             assert (await bench.rows())[-1]["drop_reason"] == reason
+            await bench.settle()  # one that is blocked is not dropped: it is blocked again
             one = f"/v3/suppression/{listed}/ada@example.org"
-            assert (await bench.ask("GET", one)).body == entries
+            again = (await bench.ask("GET", one)).body
+            assert again == entries if reason else len(again) == 1
             assert (await bench.ask("DELETE", one)).status == 204
             assert (await bench.ask("DELETE", one)).status == 404
             assert (await bench.ask("GET", one)).body == []

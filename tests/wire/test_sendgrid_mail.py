@@ -66,6 +66,7 @@ def personalization(
     one.add_to(To(of.recipient))
     one.add_header(Header("List-Unsubscribe", f"<{link}>"))
     one.add_custom_arg(CustomArg("attempt_id", attempt_id))
+    one.add_custom_arg(CustomArg("recipient_hash", of.recipient_hash.hex()))
     for tag, value in substitutions.items():
         one.add_substitution(Substitution(tag, value))
     return one
