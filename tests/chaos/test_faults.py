@@ -10,6 +10,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -30,7 +31,7 @@ from chaos.faults.processes import Hung, Killed
 from chaos.faults.provider import Outage
 from chaos.relay import BOTH, Direction
 from chaos.stack import ChaosOptions, ChaosStack
-from outreach.client import OutreachClient
+from outreach.client import CallError, OutreachClient
 from outreach.jetstream.connection import NATS_FAULTS
 from outreach.jetstream.topology import INBOX_STREAM
 from outreach.local.sandbox_client import SandboxClient
@@ -298,7 +299,9 @@ async def test_a_clock_that_jumps_shows_in_the_log(
     log = stack.local.supervisor.log_path("campaign-1")
 
     async def told_from_tomorrow() -> bool:
-        await client.get_disclaimer()
+        # gRPC's core has another clock than Python then, and finds every call's time over; its line is there all the same.
+        with suppress(CallError):
+            await client.get_disclaimer()
         whole, _, _ = log.read_text().rpartition("\n")
         lines = (orjson.loads(line) for line in whole.splitlines() if line[:1] == "{")
         return any(datetime.fromisoformat(line["timestamp"]) > tomorrow for line in lines)
