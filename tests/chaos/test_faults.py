@@ -299,7 +299,7 @@ async def test_a_clock_that_jumps_shows_in_the_log(
     log = stack.local.supervisor.log_path("campaign-1")
 
     async def told_from_tomorrow() -> bool:
-        # gRPC's core has another clock than Python then, and finds every call's time over; its line is there all the same.
+        # gRPC's core has another clock than Python then, and finds a call's time over; its line is there all the same.
         with suppress(CallError):
             await client.get_disclaimer()
         whole, _, _ = log.read_text().rpartition("\n")
