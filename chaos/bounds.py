@@ -52,9 +52,6 @@ def bounds_of(
         for fault, done in injected
         if fault.unsent_max
     )
-    # A machine that stands still for half a request's time limit is as good as a fault that hits all calls in flight.
-    request_seconds_min = min(plan.sms_request_seconds, plan.email_request_seconds)
-    hit += sum(in_flight(history, stall) for stall in lag.stalls(request_seconds_min / 2))
     unanswered = unanswered_calls(sms_totals, email_totals)
     by_provider = unanswered[Channel.SMS] + largest * unanswered[Channel.EMAIL]
     return Bounds(

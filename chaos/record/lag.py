@@ -45,19 +45,6 @@ class Lag:
                 continue  # it is down; what comes of that is another fault's affair
             self._rounds.append((begun_time, time.monotonic() - begun - _PAUSE_SECONDS))
 
-    def stalls(self, seconds_min: float) -> list[FaultDone]:
-        """The rounds that took so long: what was asked of the provider meanwhile may have been given up."""
-        return [
-            FaultDone(
-                kind="slow-machine",
-                target="sandbox",
-                begun_time=begun,
-                ended_time=begun + _PAUSE_SECONDS + seconds,
-            )
-            for begun, seconds in self._rounds
-            if seconds >= seconds_min
-        ]
-
     def seconds_max(self, holding: Sequence[FaultDone]) -> float:
         """The largest outside of `holding`, the faults that hold requests and are allowed for by themselves."""
         return max(

@@ -1,6 +1,6 @@
 """Uploaded files, the contacts made of them, and what was wrong with their rows."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -94,14 +94,7 @@ async def delete_upload(connection: Connection, campaign_id: UUID) -> None:
 async def copy_batch(connection: Connection, campaign_id: UUID, batch: ImportBatch) -> None:
     """Store what came out of a stretch of a file: contacts with their messages, and problems."""
     if batch.contacts_count:
-        with copying(connection):
-            await connection.copy_to_table(
-                CONTACT_TABLE,
-                source=whole(batch.contacts),
-                columns=CONTACT_COLUMNS,
-                format="binary",
-                timeout=COPY_SECONDS_MAX,
-            )
+        await copy_rows(connection, CONTACT_TABLE, CONTACT_COLUMNS, batch.contacts)
         await connection.execute(
             QUERIES["insert_messages"],
             campaign_id,
@@ -110,14 +103,7 @@ async def copy_batch(connection: Connection, campaign_id: UUID, batch: ImportBat
             timeout=COPY_SECONDS_MAX,
         )
     if batch.problems_count:
-        with copying(connection):
-            await connection.copy_to_table(
-                PROBLEM_TABLE,
-                source=whole(batch.problems),
-                columns=PROBLEM_COLUMNS,
-                format="binary",
-                timeout=COPY_SECONDS_MAX,
-            )
+        await copy_rows(connection, PROBLEM_TABLE, PROBLEM_COLUMNS, batch.problems)
 
 
 async def set_imported(
@@ -166,9 +152,18 @@ async def analyze_contacts(connection: Connection) -> None:
     await connection.execute(QUERIES["analyze_contacts"], timeout=ANALYZE_SECONDS_MAX)
 
 
-async def whole(payload: bytes) -> AsyncIterator[bytes]:
-    """A COPY payload as the source that asyncpg takes."""
-    yield payload
+async def copy_rows(
+    connection: Connection, table: str, columns: Sequence[str], rows: bytes
+) -> None:
+    """Rows in PostgreSQL's binary format into a table."""
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield rows
+
+    with copying(connection):
+        await connection.copy_to_table(
+            table, source=whole(), columns=columns, format="binary", timeout=COPY_SECONDS_MAX
+        )
 
 
 def _described(upload: Upload) -> str:

@@ -5,13 +5,12 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from outreach.postgres.copying import copying
 from outreach.postgres.queries import load_queries
 from outreach.vocabulary import Channel, SuppressionSource
 from services.campaign.contacts.copy_format import CONTACT_COLUMNS
 from services.campaign.contacts.importer import ImportBatch
 from services.campaign.store import Connection, Record
-from services.campaign.store.contacts import COPY_SECONDS_MAX, whole
+from services.campaign.store.contacts import copy_rows
 
 QUERIES = load_queries("services.campaign.store", "suppressions.sql")
 
@@ -109,14 +108,7 @@ async def begin_import(connection: Connection) -> None:
 async def copy_imported(connection: Connection, batch: ImportBatch) -> None:
     """Put what came out of a stretch of the file there."""
     if batch.contacts_count:
-        with copying(connection):
-            await connection.copy_to_table(
-                _IMPORT_TABLE,
-                source=whole(batch.contacts),
-                columns=CONTACT_COLUMNS,
-                format="binary",
-                timeout=COPY_SECONDS_MAX,
-            )
+        await copy_rows(connection, _IMPORT_TABLE, CONTACT_COLUMNS, batch.contacts)
 
 
 async def finish_import(connection: Connection, organisation_id: UUID, channel: Channel) -> int:
