@@ -18,7 +18,7 @@ async def test_a_swallowed_cancellation_keeps_no_process_from_ending(
         nonlocal swallowed
         while True:
             try:
-                await asyncio.sleep(3600)
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
                 swallowed += 1
                 if swallowed == 3:
